@@ -1,0 +1,57 @@
+"""edgetl: photos in, a small quantized classifier for a named device out, measured on the file that ships.
+
+import edgetl
+results = edgetl.build("photos", targets=["raspberry-pi-4"], out="out")
+results[0].report["checks"]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from edgetl.pipeline import Built
+
+
+def build(
+    photos: str | Path,
+    *,
+    targets: Sequence[str],
+    out: str | Path,
+    recipe: Mapping[str, Any] | None = None,
+    effort: str = "standard",
+    cache: str | Path | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
+) -> list[Built]:
+    """Build for every target, as `edgetl build` does.
+
+    photos: a folder of class folders, a CSV, or a known data set's name. targets: names or paths of .toml files.
+    recipe: tables of recipe.Recipe that differ from its defaults. Returns one Built a target, in order; verdicts are
+    in its `report` and `exit_code`. Raises edgetl.errors.EdgetlError for what a user can mend.
+    """
+    from pathlib import Path
+
+    from edgetl import pipeline
+    from edgetl.console import PlainDisplay
+    from edgetl.recipe import EFFORTS, make_recipe
+    from edgetl.store import Store, default_cache
+    from edgetl.target import load_target
+
+    store = Store(Path(cache) if cache is not None else default_cache())
+    made = make_recipe(EFFORTS[effort], dict(recipe or {}))
+    return pipeline.build(
+        str(photos),
+        [load_target(name) for name in targets],
+        made,
+        Path(out),
+        store,
+        PlainDisplay(),
+        overwrite=overwrite,
+        strict=strict,
+    )

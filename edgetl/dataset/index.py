@@ -1,0 +1,57 @@
+"""What is known of photos, so that nothing is read twice: a digest by (path, size, time), a verdict by digest."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+_SCHEMA = """
+create table if not exists files (path text primary key, size integer, mtime_ns integer, sha256 text) without rowid;
+create table if not exists verdicts (sha256 text, checker integer, why text, primary key (sha256, checker)) without rowid;
+"""
+
+
+class PhotoIndex:
+    """An SQLite file; safe for several processes at once. A lost or damaged file costs time, not results."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = self._open(path)
+        except sqlite3.DatabaseError:
+            path.unlink(missing_ok=True)
+            self._db = self._open(path)
+
+    @staticmethod
+    def _open(path: Path) -> sqlite3.Connection:
+        db = sqlite3.connect(path, timeout=60.0)
+        db.executescript(_SCHEMA)
+        return db
+
+    def digests(self) -> dict[str, tuple[int, int, str]]:
+        """Path -> (bytes, modification time in ns, sha256)."""
+        return {
+            row[0]: (row[1], row[2], row[3])
+            for row in self._db.execute("select path, size, mtime_ns, sha256 from files")
+        }
+
+    def remember_digests(self, rows: Iterable[tuple[str, int, int, str]]) -> None:
+        """Rows of (path, bytes, modification time in ns, sha256)."""
+        with self._db:
+            self._db.executemany("insert or replace into files values (?, ?, ?, ?)", rows)
+
+    def verdicts(self, checker: int) -> dict[str, str]:
+        """sha256 -> why the photo is refused, "" when it is good."""
+        return dict(self._db.execute("select sha256, why from verdicts where checker = ?", (checker,)))
+
+    def remember_verdicts(self, checker: int, rows: Iterable[tuple[str, str]]) -> None:
+        """Rows of (sha256, why)."""
+        with self._db:
+            self._db.executemany(
+                "insert or replace into verdicts values (?, ?, ?)", ((digest, checker, why) for digest, why in rows)
+            )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()

@@ -1,0 +1,134 @@
+"""One photo: checked, decoded to RGB, brought to the net's square.
+
+What becomes of what: EXIF rotation is applied; grey, palette and CMYK become RGB; transparency is laid over white;
+16-bit grey is scaled to 8 bits (not clipped); 16-bit colour is read at its upper 8 bits. Animations give their first frame.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+# 100 million pixels decode to 300 MB; the largest phone cameras make more, and scale down on request.
+MAX_PIXELS = 100_000_000
+# Goes up when a photo that passed would now be refused, or the other way round.
+CHECKER_VERSION = 1
+_READ_FORMATS = "JPEG, PNG, WebP and BMP are read"
+
+Image.MAX_IMAGE_PIXELS = None  # our own limit is checked from the header, before anything is decoded
+
+
+def why_refused(path: Path) -> str:
+    """Why this file cannot be used as a photo; "" when it can. Reads and decodes it in full once."""
+    try:
+        if path.stat().st_size == 0:
+            return "zero bytes"
+        with Image.open(path, formats=FORMATS) as image:
+            pixels = image.width * image.height
+            if pixels > MAX_PIXELS:
+                return f"{image.width} x {image.height} pixels by its header; at most {MAX_PIXELS // 1_000_000} million are decoded"
+            if min(image.size) < 8:
+                return f"{image.width} x {image.height} pixels; at least 8 x 8 are needed"
+            image.load()
+    except UnidentifiedImageError:
+        return f"not an image this tool reads{_what_it_is(path)}; {_READ_FORMATS}"
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        zlib.error,
+        Image.DecompressionBombError,
+    ) as error:
+        text = str(error) or type(error).__name__
+        return f"truncated or damaged ({text})"
+    return ""
+
+
+def _what_it_is(path: Path) -> str:
+    """What other format the first bytes speak of, for the message."""
+    signatures = {
+        b"II*\0": "TIFF",
+        b"MM\0*": "TIFF",
+        b"GIF8": "GIF",
+        b"%PDF": "PDF",
+        b"PK\3\4": "a zip archive",
+        b"<svg": "SVG",
+        b"<?xm": "XML",
+    }
+    with path.open("rb") as stream:
+        head = stream.read(32)
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif"):
+        return f" (the file says it is {'AVIF' if head[8:12] == b'avif' else 'HEIC'})"
+    return next((f" (the file says it is {name})" for start, name in signatures.items() if head.startswith(start)), "")
+
+
+def load_rgb(source: Path | bytes, *, at_least_px: int | None = None) -> Image.Image:
+    """The photo upright, in RGB.
+
+    at_least_px: allow JPEG to be decoded at 1/2, 1/4 or 1/8 scale as long as both sides keep this many pixels. Faster,
+    and slightly another picture: for training views only.
+    """
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    with Image.open(stream, formats=FORMATS) as image:
+        if at_least_px is not None:
+            image.draft("RGB", (at_least_px, at_least_px))
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    return _to_rgb(upright)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+        levels = np.asarray(image, dtype=np.uint32).clip(0, 65535)
+        return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        ground = Image.new("RGBA", clear.size, "white")
+        return Image.alpha_composite(ground, clear).convert("RGB")
+    return image.convert("RGB")
+
+
+def square(image: Image.Image, size_px: int, resize: str) -> np.ndarray:
+    """The net's view of a photo: uint8 [size_px, size_px, 3].
+
+    resize: "stretch" takes the whole photo, "crop" its middle square. Bilinear with support scaled by the reduction
+    (Pillow's BILINEAR): shrinking averages, it does not skip pixels.
+    """
+    box = None
+    if resize == "crop":
+        side = min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR, box=box))
+
+
+def random_square(
+    image: Image.Image, size_px: int, resize: str, min_area: float, random: np.random.Generator
+) -> np.ndarray:
+    """A random crop of a photo brought to the net's square: uint8 [size_px, size_px, 3].
+
+    Area drawn from [min_area, 1] of what `square` would show, aspect ratio log-uniform in [3/4, 4/3] of its own.
+    """
+    if resize == "crop":
+        whole_width = whole_height = float(min(image.size))
+    else:
+        whole_width, whole_height = float(image.width), float(image.height)
+    area = random.uniform(min_area, 1.0)
+    aspect = float(np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3))))
+    width = min(whole_width, whole_width * np.sqrt(area * aspect))
+    height = min(whole_height, whole_height * np.sqrt(area / aspect))
+    left = random.uniform(0.0, image.width - width)
+    top = random.uniform(0.0, image.height - height)
+    # Rounding must not carry the box past the edge by one unit in the last place.
+    box = (left, top, min(left + width, image.width), min(top + height, image.height))
+    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR, box=box))

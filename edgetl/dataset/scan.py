@@ -1,0 +1,381 @@
+"""Find the photos of a data set and name what is wrong with it.
+
+A folder of class folders; the same under train/ val/ test/; a CSV (`path,label[,split]`). Finding and hashing is fast
+and remembered; `validate` opens and decodes every photo once.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import stat
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgetl import machine
+from edgetl.dataset.index import PhotoIndex
+from edgetl.errors import DataError
+from edgetl.store import file_sha256
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "validate",
+    "valid": "validate",
+    "validation": "validate",
+    "validate": "validate",
+    "test": "test",
+    "testing": "test",
+}
+# Enough for one photo in validation and one in test beside a training side that is not absurd.
+MIN_PHOTOS_PER_CLASS = 10
+_CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One file with its label; `split` is "" where the data leaves it to us."""
+
+    path: Path
+    label: str
+    split: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Offender:
+    """What cannot be used, why, and what to do about it."""
+
+    what: str
+    why: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A data set as found: photos in path order, and what was already seen to be wrong."""
+
+    source: str
+    photos: tuple[Photo, ...]
+    offenders: tuple[Offender, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of contents, labels and given splits; where the files lie is not part of it."""
+        lines = sorted(f"{photo.label}\t{photo.split}\t{photo.sha256}" for photo in self.photos)
+        lines += sorted(f"offender\t{offender.why}" for offender in self.offenders)
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def path_of(self) -> dict[str, Path]:
+        """Where each content lies, by sha256."""
+        return {photo.sha256: photo.path for photo in self.photos}
+
+
+def list_photos(
+    source: Path, index: PhotoIndex, on_hashed: Callable[[int, int], None] = lambda done, total: None
+) -> Listing:
+    """Every photo under `source` with label, split and digest. Raises DataError if there is nothing to list."""
+    if not source.exists():
+        raise DataError(
+            f"There is no {source}.",
+            why="PHOTOS is a folder of class folders, a CSV file, or the name of a data set",
+            fix="check the path; `edgetl data list` shows the data sets known by name",
+        )
+    offenders: list[Offender] = []
+    if source.is_dir():
+        found = _in_folder(source, offenders)
+    elif source.suffix.lower() == ".csv":
+        found = _in_csv(source, offenders)
+    else:
+        raise DataError(
+            f"{source} is neither a folder nor a .csv file.",
+            why="PHOTOS is a folder of class folders, or a CSV of `path,label[,split]`",
+        )
+    if not found and not offenders:
+        raise DataError(
+            f"There are no photos in {source}.",
+            why="it holds no class folders with files in them",
+            fix="put the photos of each class into a folder named like the class",
+        )
+    digests = _hash(found, index, offenders, on_hashed)
+    photos = tuple(Photo(path, label, split, digests[path]) for path, label, split in found if path in digests)
+    offenders += _case_twins(photos)
+    return Listing(str(source), photos, tuple(offenders))
+
+
+Found = tuple[Path, str, str]
+
+
+def _in_folder(source: Path, offenders: list[Offender]) -> list[Found]:
+    folders = _subfolders(source)
+    splits = {folder: SPLIT_FOLDERS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_FOLDERS}
+    # "test" alone may be the name of a class; a train folder with another beside it is a split.
+    if "train" in splits.values() and len(set(splits.values())) > 1:
+        strangers = [folder.name for folder in folders if folder not in splits]
+        if strangers:
+            offenders.append(
+                Offender(
+                    ", ".join(strangers),
+                    "lies beside train/, val/ or test/, so it is not clear which split it belongs to",
+                    "move it into one of them, or out of the folder",
+                )
+            )
+        return [
+            (path, folder.name, split)
+            for top, split in splits.items()
+            for folder in _subfolders(top)
+            for path in _files(folder)
+        ]
+    return [(path, folder.name, "") for folder in folders for path in _files(folder)]
+
+
+def _is_clutter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _CLUTTER
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_clutter(entry.name))
+
+
+def _files(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _is_clutter(name))
+        found += [Path(place) / name for name in sorted(names) if not _is_clutter(name)]
+    return found
+
+
+def _in_csv(source: Path, offenders: list[Offender]) -> list[Found]:
+    found: list[Found] = []
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            columns = set(reader.fieldnames or ())
+            if not {"path", "label"} <= columns:
+                raise DataError(
+                    f"{source} has no columns `path` and `label`.",
+                    why=f"its first line reads: {', '.join(reader.fieldnames or ()) or 'nothing'}",
+                    fix="begin the file with `path,label` or `path,label,split`",
+                )
+            for row in reader:
+                name, label, split = (
+                    (row.get("path") or "").strip(),
+                    (row.get("label") or "").strip(),
+                    (row.get("split") or "").strip().lower(),
+                )
+                where = f"{source.name}, line {reader.line_num}"
+                if not name or not label:
+                    offenders.append(Offender(where, "path or label is empty", "fill it in, or remove the line"))
+                elif split and split not in SPLIT_FOLDERS:
+                    offenders.append(
+                        Offender(
+                            where, f"split {split!r} is not one of train, val, test", "correct it, or leave it empty"
+                        )
+                    )
+                else:
+                    found.append((source.parent / name, label, SPLIT_FOLDERS.get(split, "")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{source} cannot be read as CSV in UTF-8.", why=str(error), fix="save it as UTF-8 with commas"
+        ) from None
+    if not found and not offenders:
+        raise DataError(f"There are no photos in {source}.", why="the file has no lines after its first")
+    return found
+
+
+def _hash(
+    found: Sequence[Found], index: PhotoIndex, offenders: list[Offender], on_hashed: Callable[[int, int], None]
+) -> dict[Path, str]:
+    known = index.digests()
+    digests: dict[Path, str] = {}
+    new: list[tuple[Path, os.stat_result]] = []
+    for path, _, _ in found:
+        try:
+            facts = path.stat()
+        except OSError as error:
+            offenders.append(
+                Offender(
+                    str(path),
+                    f"cannot be opened ({error.strerror})",
+                    "correct the path, or leave it out with --skip-bad",
+                )
+            )
+            continue
+        if not stat.S_ISREG(facts.st_mode):
+            offenders.append(Offender(str(path), "not a regular file", "leave it out with --skip-bad"))
+            continue
+        size, mtime_ns, digest = known.get(os.path.abspath(path), (0, 0, ""))
+        if digest and (size, mtime_ns) == (facts.st_size, facts.st_mtime_ns):
+            digests[path] = digest
+        else:
+            new.append((path, facts))
+
+    def digest_or_error(item: tuple[Path, os.stat_result]) -> str | OSError:
+        try:
+            return file_sha256(item[0])
+        except OSError as error:
+            return error
+
+    fresh: list[tuple[str, int, int, str]] = []
+    with ThreadPoolExecutor(machine.cores()) as pool:
+        for done, ((path, facts), outcome) in enumerate(zip(new, pool.map(digest_or_error, new), strict=True), 1):
+            on_hashed(done, len(new))
+            if isinstance(outcome, OSError):
+                offenders.append(
+                    Offender(
+                        str(path),
+                        f"cannot be read ({outcome.strerror})",
+                        "mend its permissions, or leave it out with --skip-bad",
+                    )
+                )
+                continue
+            digests[path] = outcome
+            fresh.append((os.path.abspath(path), facts.st_size, facts.st_mtime_ns, outcome))
+    if fresh:
+        index.remember_digests(fresh)
+    return digests
+
+
+def _case_twins(photos: Sequence[Photo]) -> list[Offender]:
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for photo in photos:
+        spellings[unicodedata.normalize("NFC", photo.label).casefold()].add(photo.label)
+    return [
+        Offender(
+            " and ".join(sorted(names)),
+            "class names that are equal up to upper and lower case",
+            "rename or join them: some file systems and apps take them for one",
+        )
+        for _, names in sorted(spellings.items())
+        if len(names) > 1
+    ]
+
+
+def validate(
+    listing: Listing,
+    index: PhotoIndex,
+    *,
+    skip_bad: bool,
+    on_checked: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[list[Photo], list[Offender]]:
+    """The usable photos, one for each content, and what was left out.
+
+    Opens and decodes every photo that was not decoded before. Raises DataError with every offender in one message,
+    unless skip_bad: then photos are left out; faults of the classes themselves still raise.
+    """
+    from edgetl.dataset import photos as photo_files
+
+    verdicts = index.verdicts(photo_files.CHECKER_VERSION)
+    path_of = listing.path_of()
+    unknown = [digest for digest in path_of if digest not in verdicts]
+    batch: list[tuple[str, str]] = []
+    with ThreadPoolExecutor(machine.cores()) as pool:
+        for done, (digest, why) in enumerate(
+            zip(unknown, pool.map(lambda digest: photo_files.why_refused(path_of[digest]), unknown), strict=True), 1
+        ):
+            verdicts[digest] = why
+            batch.append((digest, why))
+            on_checked(done, len(unknown))
+            if len(batch) == 256 or done == len(unknown):
+                index.remember_verdicts(photo_files.CHECKER_VERSION, batch)
+                batch = []
+
+    offenders = list(listing.offenders)
+    good: list[Photo] = []
+    for photo in listing.photos:
+        if verdicts[photo.sha256]:
+            offenders.append(
+                Offender(str(photo.path), verdicts[photo.sha256], "mend or convert it, or leave it out with --skip-bad")
+            )
+        else:
+            good.append(photo)
+    unique, conflicts = _one_of_each(good)
+    offenders += conflicts
+    class_faults = _class_faults(listing, unique)
+    if class_faults or (offenders and (not skip_bad or _case_twins(listing.photos))):
+        _refuse(listing, [*offenders, *class_faults], skippable=not class_faults)
+    return unique, offenders
+
+
+def _one_of_each(photos: Sequence[Photo]) -> tuple[list[Photo], list[Offender]]:
+    """One photo of each content; the same content under two labels or in two given splits is an offence."""
+    by_digest: dict[str, list[Photo]] = defaultdict(list)
+    for photo in photos:
+        by_digest[photo.sha256].append(photo)
+    kept: list[Photo] = []
+    offenders: list[Offender] = []
+    for copies in by_digest.values():
+        labels = sorted({photo.label for photo in copies})
+        splits = sorted({photo.split for photo in copies})
+        where = " = ".join(str(photo.path) for photo in copies)
+        if len(labels) > 1:
+            offenders.append(
+                Offender(
+                    where,
+                    f"the same photo under the labels {' and '.join(labels)}",
+                    "keep the right one; --skip-bad leaves out all of them",
+                )
+            )
+        elif len(splits) > 1:
+            offenders.append(
+                Offender(
+                    where,
+                    f"the same photo in {' and '.join(splits)}: accuracy would be measured on what was trained on",
+                    "keep one; --skip-bad leaves out all of them",
+                )
+            )
+        else:
+            kept.append(copies[0])
+    return kept, offenders
+
+
+def _class_faults(listing: Listing, unique: Sequence[Photo]) -> list[Offender]:
+    counts = Counter({photo.label: 0 for photo in listing.photos})
+    counts.update(photo.label for photo in unique)
+    faults = []
+    if not unique:
+        return [Offender(listing.source, "no usable photo is left", "see the other lines")]
+    if len(counts) == 1:
+        faults.append(
+            Offender(
+                next(iter(counts)),
+                "the only class: a classifier needs at least two",
+                "add a folder with photos of something else",
+            )
+        )
+    given = {photo.split for photo in unique} - {""}
+    for label, count in sorted(counts.items()):
+        if count < MIN_PHOTOS_PER_CLASS:
+            faults.append(
+                Offender(
+                    f"class {label}",
+                    f"{count} usable photos; it takes at least {MIN_PHOTOS_PER_CLASS} different ones",
+                    f"add {MIN_PHOTOS_PER_CLASS - count}, or take the class out",
+                )
+            )
+        elif given:
+            here = Counter(photo.split or "train" for photo in unique if photo.label == label)
+            faults += [
+                Offender(f"class {label}", f"no photo in {name}", "every class needs photos on both sides")
+                for name in ("train", "test")
+                if name in given and here[name] == 0
+            ]
+    return faults
+
+
+def _refuse(listing: Listing, offenders: Sequence[Offender], *, skippable: bool) -> None:
+    lines = "\n".join(
+        f"  - {offender.what}\n      why: {offender.why}\n      fix: {offender.fix}" for offender in offenders
+    )
+    count = f"{len(offenders)} thing{'s' if len(offenders) > 1 else ''}"
+    raise DataError(
+        f"{listing.source} cannot be used as it is: {count} to mend.\n{lines}",
+        fix="mend them, or go on without the bad photos: --skip-bad"
+        if skippable
+        else "mend them: these are faults of the data set, --skip-bad does not help",
+    )

@@ -1,0 +1,1 @@
+"""Measuring: statistics in plain Python, and loops over any Session."""

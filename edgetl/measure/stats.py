@@ -1,0 +1,71 @@
+"""Intervals for what was measured. Standard library only, so that verdicts can be drawn anywhere.
+
+All intervals are two-sided, 95%.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+_Z = 1.959963984540054  # the normal distribution's 97.5% point
+
+
+def share_interval(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's score interval for a share (Wilson 1927): honest also near 0 and 1.
+
+    >>> [round(edge, 3) for edge in share_interval(95, 100)]
+    [0.888, 0.978]
+    """
+    if n == 0:
+        return 0.0, 1.0
+    share = hits / n
+    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def paired_drop_interval(lost: int, gained: int, n: int) -> tuple[float, float]:
+    """Interval for the difference of two accuracies measured on the same photos, as a share.
+
+    lost: photos the reference gets right and the model wrong; gained: the other way round. The drop is (lost - gained)
+    / n. Agresti and Min (2005): Wald's interval after adding half a photo to each of the four cells.
+
+    >>> [round(edge, 4) for edge in paired_drop_interval(0, 0, 300)]
+    [-0.0065, 0.0065]
+    """
+    b, c, m = lost + 0.5, gained + 0.5, n + 2.0
+    drop = (b - c) / m
+    half = _Z * math.sqrt(max(0.0, (b + c) / m - drop**2) / m)
+    return drop - half, drop + half
+
+
+def photos_for_drop(lost: int, gained: int, n: int, limit: float) -> int | None:
+    """How many test photos it would take for the drop's interval to lie on one side of `limit`, at the observed rates.
+
+    None when the observed drop is the limit itself.
+    """
+    drop = (lost - gained + 0.0) / n
+    if drop == limit:
+        return None
+    rate = (lost + gained + 1.0) / (n + 2.0)
+    return math.ceil(_Z**2 * max(rate - drop**2, 1e-6) / (limit - drop) ** 2)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value with at least that share of the values at or below it.
+
+    >>> quantile([4.0, 1.0, 3.0, 2.0], 0.5)
+    2.0
+    """
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def quantile_interval(values: Sequence[float], share: float) -> tuple[float, float]:
+    """Interval for a quantile from order statistics (normal approximation of the binomial); no shape is assumed."""
+    ordered = sorted(values)
+    n = len(ordered)
+    half = _Z * math.sqrt(n * share * (1 - share))
+    low, high = math.floor(n * share - half), math.ceil(n * share + half)
+    return ordered[max(0, low - 1)], ordered[min(n - 1, high)]

@@ -1,0 +1,175 @@
+"""Plan: recipe + target + the photos' fingerprint -> the steps to run, each with its cache key. Pure.
+
+A key is the sha256 of all that decides a step's result: stage and version, options, the keys of its inputs, the
+photos, the seed, the versions of the libraries the stage uses, the instruction set where that changes the last bits.
+The store adds the digests of the inputs themselves (Store.find).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgetl import machine
+from edgetl.recipe import Recipe
+from edgetl.target import Target
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the light zone knows of a stage without importing it. `version` goes up when its results change."""
+
+    module: str
+    kind: str
+    version: int
+    libraries: tuple[str, ...]
+    machine: str = ""  # "kernels": results depend on the instruction set; "timing": on the very machine
+
+
+_TRAINING = ("tensorflow", "tf-keras", "numpy", "pillow")
+STAGES: dict[str, Stage] = {
+    "split": Stage("edgetl.stages.split", "dataset", 1, ("pillow",)),
+    "weights": Stage("edgetl.stages.weights", "weights", 1, ("numpy",)),
+    "finetune": Stage("edgetl.stages.finetune", "keras-model", 1, _TRAINING, "kernels"),
+    "distill": Stage("edgetl.stages.distill", "keras-model", 1, _TRAINING, "kernels"),
+    "quantize": Stage(
+        "edgetl.stages.quantize", "quantized-graph", 1, (*_TRAINING, "tensorflow-model-optimization"), "kernels"
+    ),
+    "export": Stage(
+        "edgetl.stages.export",
+        "model-files",
+        1,
+        ("tensorflow", "tf-keras", "tf2onnx", "onnx", "ai-edge-litert", "numpy"),
+    ),
+    "verify": Stage(
+        "edgetl.stages.verify",
+        "measurements",
+        1,
+        ("ai-edge-litert", "onnxruntime-gpu", "onnxruntime", "tensorflow", "numpy", "pillow"),
+        "timing",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage with its options; `inputs` maps the name the stage knows to the name of the step that makes it."""
+
+    name: str
+    stage: str
+    options: Mapping[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build does, in order. Printable data."""
+
+    target: Target
+    recipe: Recipe
+    steps: tuple[Step, ...]
+
+
+def installed_version(package: str) -> str:
+    """The version of an installed package, "" when it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def cache_key(step: Step, input_keys: Mapping[str, str], fingerprint: str, seed: int) -> str:
+    """Hex sha256 of everything that decides the step's result."""
+    stage = STAGES[step.stage]
+    parts = {
+        "stage": step.stage,
+        "version": stage.version,
+        "options": dict(step.options),
+        "inputs": dict(input_keys),
+        "dataset": fingerprint,
+        "seed": seed,
+        "libraries": {package: installed_version(package) for package in stage.libraries},
+        "machine": {"": "", "kernels": ",".join(machine.instruction_set()), "timing": machine.fingerprint()}[
+            stage.machine
+        ],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def make_plan(recipe: Recipe, target: Target, *, fingerprint: str, weights: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """The steps of a build.
+
+    fingerprint: digest of the photos with their labels and given splits (dataset.scan).
+    weights: for "teacher" and "student", where first weights come from as far as this machine can tell without
+    touching the network (backbones.weights.look): part of the key, so that a file put in place later is used.
+    The target is not part of any key: its budget only judges.
+    """
+    size = recipe.dataset.input_size_px
+    dataset = recipe.dataset.model_dump()
+    teacher, student = recipe.teacher.backbone, recipe.student.backbone
+    images = {"input_size_px": size, "resize": recipe.dataset.resize}
+    drafts = [
+        Step("split", "split", dataset),
+        Step(
+            "teacher-weights",
+            "weights",
+            {"backbone": teacher, "input_size_px": size, "needed": True, **weights["teacher"]},
+        ),
+        Step(
+            "student-weights",
+            "weights",
+            {"backbone": student, "input_size_px": size, "needed": False, **weights["student"]},
+        ),
+        Step(
+            "finetune",
+            "finetune",
+            {"backbone": teacher, **images, **recipe.finetune.model_dump()},
+            {"dataset": "split", "weights": "teacher-weights"},
+        ),
+        Step(
+            "distill",
+            "distill",
+            {"backbone": student, **images, **recipe.distill.model_dump()},
+            {"dataset": "split", "teacher": "finetune", "weights": "student-weights"},
+        ),
+        Step(
+            "quantize",
+            "quantize",
+            {**images, **recipe.quantize.model_dump(), "calibration": recipe.calibration.model_dump()},
+            {"dataset": "split", "teacher": "finetune", "student": "distill"},
+        ),
+        Step(
+            "export",
+            "export",
+            recipe.export.model_dump(),
+            {"dataset": "split", "teacher": "finetune", "student": "distill", "quantized": "quantize"},
+        ),
+        Step(
+            "verify",
+            "verify",
+            {**images, **recipe.verify.model_dump()},
+            {
+                "dataset": "split",
+                "teacher": "finetune",
+                "student": "distill",
+                "quantized": "quantize",
+                "models": "export",
+            },
+        ),
+    ]
+    keys: dict[str, str] = {}
+    steps = []
+    for draft in drafts:
+        # Only the split looks at the photos as the user gave them; everything after goes by the split's own key.
+        own_fingerprint = fingerprint if draft.stage == "split" else ""
+        seed = 0 if draft.stage in ("weights", "export") else recipe.seed
+        keys[draft.name] = cache_key(
+            draft, {name: keys[step] for name, step in draft.inputs.items()}, own_fingerprint, seed
+        )
+        steps.append(Step(draft.name, draft.stage, {**draft.options, "seed": seed}, draft.inputs, keys[draft.name]))
+    return Plan(target, recipe, tuple(steps))

@@ -1,0 +1,1 @@
+"""Quantization: a folded graph, ranges, fake quantization for training, and the integers that every format ships."""

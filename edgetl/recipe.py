@@ -1,0 +1,232 @@
+"""Recipe: what to build. One frozen options class a stage; unknown keys are refused.
+
+Defaults are argued where they stand, from runs on flower_photos (2400 training photos, 160 px, 2 cores); the commands
+are in benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgetl.errors import UsageError
+from edgetl.validation import explain_validation
+
+BACKBONE_PATTERN = r"^(mobilenetv2-\d+(\.\d+)?|densenet(121|169|201))$"
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetOptions(_Options):
+    """How photos are read and split. Fractions hold where the data does not bring its own split."""
+
+    input_size_px: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 160
+    # stretch: the whole photo is squeezed to a square, so nothing is cut off (a traffic light's red lamp is at its top);
+    # crop: the middle square, shapes keep their proportions.
+    resize: Literal["stretch", "crop"] = "stretch"
+    validate_fraction: Fraction = 0.1
+    test_fraction: Fraction = 0.1
+    skip_bad: bool = False
+
+
+class AugmentOptions(_Options):
+    """Random views of the training photos. Each strength 0 (or False) switches that change off."""
+
+    flip: bool = True
+    # Smallest share of the photo's area that a random crop keeps; aspect ratio is drawn from 3/4 to 4/3.
+    crop_min_area: Annotated[float, Field(gt=0, le=1)] = 0.35
+    rotate_degrees: Annotated[float, Field(ge=0, le=45)] = 10.0
+    # Brightness, contrast and saturation are each scaled by a factor drawn from [1 - colour, 1 + colour].
+    colour: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    # Another photo is laid over each, at an opacity drawn from [0, mix].
+    mix: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class ModelOptions(_Options):
+    """Which net, and where its first weights come from.
+
+    weights: "imagenet" (Keras' cache or download, else the package index), "none" (random; for a student of the
+    teacher's family: channels selected from the teacher), or the path of a .h5 or .pth file.
+    """
+
+    backbone: Annotated[str, Field(pattern=BACKBONE_PATTERN)]
+    weights: str = "imagenet"
+
+
+class TrainingOptions(_Options):
+    """One training stage. Rates are for Adam; the schedule is linear warm-up, then cosine to zero."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000)]
+    batch_size: Annotated[int, Field(ge=2, le=1024)] = 32
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    # Epochs without a better validation loss after which training stops; the best weights are kept in any case.
+    patience: Annotated[int, Field(ge=1)] = 6
+    augment: AugmentOptions = AugmentOptions()
+
+
+class FinetuneOptions(TrainingOptions):
+    """The teacher: its head on cached frozen features first, then its top blocks."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 10
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
+    head_epochs: Annotated[int, Field(ge=1, le=1000)] = 40
+    label_smoothing: Fraction = 0.1
+
+
+class DistillOptions(TrainingOptions):
+    """The student, on the teacher's logits for the same view."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 24
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 7e-4
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+    label_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
+
+
+class QuantizeOptions(TrainingOptions):
+    """Quantization-aware training of the student."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 3
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-5
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.3
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+    label_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
+
+
+class CalibrationOptions(_Options):
+    """Which training photos the activation ranges are measured on, and how."""
+
+    photos: Annotated[int, Field(ge=1, le=100_000)] = 256
+    estimator: Literal["minmax", "mse"] = "mse"
+
+
+class ExportOptions(_Options):
+    """Which files a build leaves. The int8 files are always among them: they are what is judged on most targets."""
+
+    opset: Annotated[int, Field(ge=17, le=21)] = 17
+
+
+class VerifyOptions(_Options):
+    """How latency is measured: runs after warm-up, each timed alone."""
+
+    warmup_runs: Annotated[int, Field(ge=1)] = 20
+    runs: Annotated[int, Field(ge=10)] = 200
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+
+
+class Recipe(_Options):
+    """Everything that decides what is built; with the photos and the target it decides the result."""
+
+    dataset: DatasetOptions = DatasetOptions()
+    teacher: ModelOptions = ModelOptions(backbone="mobilenetv2-1.0")
+    student: ModelOptions = ModelOptions(backbone="mobilenetv2-0.35")
+    finetune: FinetuneOptions = FinetuneOptions()
+    distill: DistillOptions = DistillOptions()
+    quantize: QuantizeOptions = QuantizeOptions()
+    calibration: CalibrationOptions = CalibrationOptions()
+    export: ExportOptions = ExportOptions()
+    verify: VerifyOptions = VerifyOptions()
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+    @model_validator(mode="after")
+    def _student_is_a_mobilenet(self) -> Recipe:
+        if not self.student.backbone.startswith("mobilenetv2-"):
+            raise ValueError(
+                f"student.backbone {self.student.backbone!r}: students are mobilenetv2-A, with A in (0, 1.4]"
+            )
+        for role, options in (("teacher", self.teacher), ("student", self.student)):
+            if options.backbone.startswith("mobilenetv2-") and not 0 < float(options.backbone.split("-")[1]) <= 1.4:
+                raise ValueError(f"{role}.backbone {options.backbone!r}: the width multiplier must be in (0, 1.4]")
+        return self
+
+
+# What `--effort` changes. "quick" is for trying a folder of photos out and for tests of the road, not for results.
+EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
+    "quick": {
+        "finetune": {"epochs": 1, "head_epochs": 5},
+        "distill": {"epochs": 2},
+        "quantize": {"epochs": 1},
+        "calibration": {"photos": 64},
+        "verify": {"runs": 50},
+    },
+    "standard": {},
+    "thorough": {"finetune": {"epochs": 20}, "distill": {"epochs": 60, "patience": 12}, "quantize": {"epochs": 5}},
+}
+
+
+def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `change` laid over it, table by table; neither is altered.
+
+    >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
+    {'a': {'x': 1, 'y': 3}}
+    """
+    merged = dict(base)
+    for key, value in change.items():
+        merged[key] = (
+            merge(merged[key], value) if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
+        )
+    return merged
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The tables of a recipe file, unvalidated. Raises UsageError if it cannot be parsed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"The recipe {path} cannot be read.", why=str(error)) from None
+
+
+def make_recipe(*layers: dict[str, Any]) -> Recipe:
+    """A recipe from layers, later ones winning. Raises UsageError naming every fault."""
+    data: dict[str, Any] = {}
+    for layer in layers:
+        data = merge(data, layer)
+    try:
+        return Recipe.model_validate(_with_backbone_defaults(data))
+    except ValidationError as error:
+        raise UsageError(
+            "The recipe is not valid.",
+            why=explain_validation(error, Recipe),
+            fix="edgetl/recipe.py documents every key; `edgetl init` writes one to edit",
+        ) from None
+
+
+def _with_backbone_defaults(data: dict[str, Any]) -> dict[str, Any]:
+    """ModelOptions has no default backbone of its own: give a table that only names weights the recipe's default."""
+    filled = dict(data)
+    for role, backbone in (("teacher", "mobilenetv2-1.0"), ("student", "mobilenetv2-0.35")):
+        if isinstance(filled.get(role), dict):
+            filled[role] = {"backbone": backbone, **filled[role]}
+    return filled
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as TOML that read_recipe and make_recipe turn back into the same recipe."""
+    lines = [f"seed = {recipe.seed}"]
+
+    def table(name: str, values: dict[str, Any]) -> None:
+        lines.append(f"\n[{name}]")
+        nested = {key: value for key, value in values.items() if isinstance(value, dict)}
+        lines.extend(f"{key} = {_toml_value(value)}" for key, value in values.items() if key not in nested)
+        for key, value in nested.items():
+            table(f"{name}.{key}", value)
+
+    for name, values in recipe.model_dump().items():
+        if isinstance(values, dict):
+            table(name, values)
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: str | bool | int | float) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return repr(value)

@@ -1,0 +1,249 @@
+"""Report: what was built, measured and decided. `judge` draws the verdicts; nothing here measures, prints or decides
+exit codes of exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from edgetl.errors import EXIT_ACCURACY, EXIT_LATENCY_OR_SIZE, EXIT_NOT_PROVEN, EXIT_OK
+from edgetl.measure.stats import paired_drop_interval, photos_for_drop
+from edgetl.target import Target
+
+SCHEMA_VERSION = 1
+Status = Literal["pass", "fail", "inconclusive", "unmeasured"]
+# Which file format a runtime of a target opens.
+_FORMAT_OF = {"litert": "tflite", "edgetpu": "tflite", "stm32cube-ai": "tflite", "ort": "onnx", "rknn": "onnx"}
+# Float files compute what Keras computes but for the order of additions: 1e-6 a layer, some fifty layers. Half
+# precision keeps 11 bits of each weight: 5e-4 of its size, a few hundredths in a probability near one half.
+_FLOAT_LIMITS = {"float32": 1e-3, "float16": 5e-2}
+# An int8 file and the fake-quantized model it came from differ by rounding only (single against double rounding between
+# kernels, trap of every int8 runtime): photos near a tie may change sides, one in a hundred.
+_INT8_AGREEMENT = 0.99
+
+
+@dataclass(frozen=True)
+class Check:
+    """One verdict. pass: the whole interval is inside the limit; fail: wholly past it; inconclusive: between;
+    unmeasured: could not be measured here, with the reason. interval None: the figure is exact."""
+
+    metric: str
+    subject: str
+    limit: float
+    measured: float | None
+    interval: tuple[float, float] | None
+    status: Status
+    reason: str = ""
+
+
+def verdict(limit: float, interval: tuple[float, float]) -> Status:
+    """For a figure that must not be above its limit.
+
+    >>> verdict(1.0, (-0.2, 0.9)), verdict(1.0, (0.5, 1.5)), verdict(1.0, (1.1, 2.0))
+    ('pass', 'inconclusive', 'fail')
+    """
+    if interval[1] <= limit:
+        return "pass"
+    return "fail" if interval[0] > limit else "inconclusive"
+
+
+def shipped_files(target: Target, files: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The student's files of the target's precision in the formats that its runtimes open."""
+    formats = {
+        _FORMAT_OF[runtime.split("-")[0] if runtime != "stm32cube-ai" else runtime] for runtime in target.runtimes
+    }
+    return [
+        row
+        for row in files
+        if row["role"] == "student" and row["precision"] == target.precision and row["format"] in formats
+    ]
+
+
+def judge(target: Target, models: Sequence[Mapping[str, Any]], measurements: Mapping[str, Any]) -> list[Check]:
+    """Every check of a build, in the order of the report. Pure.
+
+    models: rows of models.json. measurements: the verify stage's measurements.json.
+    """
+    checks: list[Check] = []
+    shipped = shipped_files(target, models)
+    for row in shipped:
+        entry = measurements["files"].get(row["file"], {})
+        for runtime, pair in entry.get("against_float", {}).items():
+            checks.append(_drop_check(f"{row['file']}@{runtime}", target.budget.top1_drop_pp, pair))
+        if not entry.get("against_float"):
+            checks.append(
+                Check(
+                    "top1_drop_pp",
+                    row["file"],
+                    target.budget.top1_drop_pp,
+                    None,
+                    None,
+                    "unmeasured",
+                    "no runtime here opens this file",
+                )
+            )
+        size = row["bytes"]
+        checks.append(
+            Check(
+                "model_bytes",
+                row["file"],
+                target.budget.model_bytes,
+                size,
+                None,
+                "pass" if size <= target.budget.model_bytes else "fail",
+            )
+        )
+        checks += _latency_checks(target, row["file"], entry)
+    precision_of = {row["file"]: row["precision"] for row in models}
+    checks += [_parity_check(pair, precision_of) for pair in measurements["parity"]]
+    return checks
+
+
+def _drop_check(subject: str, limit_pp: float, pair: Mapping[str, Any]) -> Check:
+    lost, gained, n = pair["lost"], pair["gained"], pair["n"]
+    low, high = paired_drop_interval(lost, gained, n)
+    interval = (100 * low, 100 * high)
+    status = verdict(limit_pp, interval)
+    reason = f"the float student alone is right on {lost} photos, this file alone on {gained}, of {n}"
+    if status == "inconclusive":
+        needed = photos_for_drop(lost, gained, n, limit_pp / 100)
+        reason += f"; about {needed} test photos would decide it" if needed else "; the drop is the limit itself"
+    return Check("top1_drop_pp", subject, limit_pp, 100 * (lost - gained) / n, interval, status, reason)
+
+
+def _latency_checks(target: Target, file: str, entry: Mapping[str, Any]) -> list[Check]:
+    limit = target.budget.latency_p90_ms
+    if limit is None:
+        return []
+    if not target.is_this_machine():
+        return [
+            Check(
+                "latency_p90_ms",
+                file,
+                limit,
+                None,
+                None,
+                "unmeasured",
+                f"this machine is not a {target.device.description}; what it measured here says nothing about one",
+            )
+        ]
+    checks = []
+    for runtime, figures in entry.get("latency", {}).items():
+        low, high = figures["p90_interval_ms"]
+        checks.append(
+            Check(
+                "latency_p90_ms",
+                f"{file}@{runtime}",
+                limit,
+                figures["p90_ms"],
+                (low, high),
+                verdict(limit, (low, high)),
+                f"{figures['runs']} runs, {figures['threads']} thread(s)",
+            )
+        )
+    return checks or [Check("latency_p90_ms", file, limit, None, None, "unmeasured", "no runtime here opens this file")]
+
+
+def _parity_check(pair: Mapping[str, Any], precision_of: Mapping[str, str]) -> Check:
+    subject = f"{pair['a'].removeprefix('models/')} = {pair['b'].removeprefix('models/')}"
+    file = pair["b"].removeprefix("models/").split("@")[0]
+    precision = precision_of[file]
+    if precision in _FLOAT_LIMITS:
+        limit = _FLOAT_LIMITS[precision]
+        return Check(
+            "max_abs_probability",
+            subject,
+            limit,
+            pair["max_abs"],
+            None,
+            "pass" if pair["max_abs"] <= limit else "fail",
+            f"top-1 agreement {pair['top1_agreement']:.4f}",
+        )
+    disagreement = 1.0 - pair["top1_agreement"]
+    limit = 1.0 - _INT8_AGREEMENT
+    # One photo of a small test split is more than a hundredth of it: it takes two to call it a difference.
+    allowed = max(limit, 1.0 / pair["n"])
+    steps = (
+        f", {100 * pair['within_2_steps']:.1f}% within 2 output steps, at most {pair['max_steps']:.1f}"
+        if "max_steps" in pair
+        else ""
+    )
+    return Check(
+        "top1_disagreement",
+        subject,
+        round(allowed, 6),
+        round(disagreement, 6),
+        None,
+        "pass" if disagreement <= allowed + 1e-9 else "fail",
+        f"n = {pair['n']}{steps}",
+    )
+
+
+def exit_code(checks: Sequence[Check], *, strict: bool) -> int:
+    """The worst verdict as DESIGN's table has it: accuracy and parity before latency and size, then what is not proven."""
+    failed = {check.metric for check in checks if check.status == "fail"}
+    if failed - {"model_bytes", "latency_p90_ms"}:
+        return EXIT_ACCURACY
+    if failed:
+        return EXIT_LATENCY_OR_SIZE
+    if strict and any(check.status in ("inconclusive", "unmeasured") for check in checks):
+        return EXIT_NOT_PROVEN
+    return EXIT_OK
+
+
+def make_report(
+    target: Target,
+    *,
+    recipe: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    n_calibrate: int,
+    stages: Sequence[Mapping[str, Any]],
+    models: Sequence[Mapping[str, Any]],
+    measurements: Mapping[str, Any],
+    histories: Mapping[str, Any],
+    sources: Mapping[str, Any],
+) -> dict[str, Any]:
+    """report.json as plain data. histories: stage -> what its epochs came to; sources: role -> where weights began."""
+    counts = {
+        split: sum(1 for photo in dataset["photos"] if photo["split"] == split)
+        for split in ("train", "validate", "test")
+    }
+    checks = judge(target, models, measurements)
+    shipped = {row["file"] for row in shipped_files(target, models)}
+    rows = []
+    for row in models:
+        entry = measurements["files"].get(row["file"], {})
+        measured = {
+            key: entry.get(key, {}) for key in ("accuracy", "latency", "confusion", "placement", "against_float")
+        }
+        rows.append({**row, "file": f"models/{row['file']}", "ships": row["file"] in shipped, **measured})
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "target": {
+            "name": target.name,
+            "device": target.device.description,
+            "precision": target.precision,
+            "budget": target.budget.model_dump(),
+            "is_this_machine": target.is_this_machine(),
+        },
+        "references": [reference.model_dump() for reference in target.references],
+        "recipe": recipe,
+        "dataset": {
+            "classes": dataset["classes"],
+            **{f"n_{split}": count for split, count in counts.items()},
+            "n_calibrate": n_calibrate,
+            "fingerprint": dataset["fingerprint"],
+            "duplicates": dataset["duplicates"],
+            "left_out": dataset["left_out"],
+        },
+        "weights": sources,
+        "stages": list(stages),
+        "training": histories,
+        "models": rows,
+        "keras": measurements["keras"],
+        "parity": measurements["parity"],
+        "checks": [asdict(check) for check in checks],
+        "machine": measurements["machine"],
+        "runtimes": measurements["runtimes"],
+    }

@@ -1,0 +1,49 @@
+"""Runtimes: what opens a model file. One contract, one file a runtime; the dict below is the list of backends.
+
+    unavailable() -> str | None                           None: ready; else one sentence: why, and the mend
+    open_session(model: Path, *, threads: int) -> Session
+
+A session's `run` takes normalized float images and gives float probabilities whatever the file's own types are; it
+applies the file's grids itself, as an app has to. `placement` says where the ops really ran.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+# Backend name -> (module, suffixes of the files it opens).
+RUNTIMES = {
+    "litert-cpu": ("edgetl.runtimes.litert", (".tflite",)),
+    "ort-cpu": ("edgetl.runtimes.ort", (".onnx",)),
+}
+
+
+class Session(Protocol):
+    """An open model. Images: float32 [n, h, w, 3], normalized by the contract. Probabilities: float32 [n, classes]."""
+
+    output_step: float  # what one step of the output's grid is worth; 0.0 for a float output
+
+    def run(self, images: Any) -> Any:
+        """Probabilities of each image, one at a time (the batch is 1)."""
+
+    def invoke(self) -> None:
+        """Run once more on the last image, and nothing else: what latency is the time of."""
+
+    def placement(self) -> dict[str, int]:
+        """Where the ops run: {"XNNPACK": 1, "other": 0}, or providers."""
+
+    def close(self) -> None:
+        """Let go of the model."""
+
+
+def load_runtime(name: str) -> ModuleType:
+    """The module of a backend; imports its library."""
+    return importlib.import_module(RUNTIMES[name][0])
+
+
+def runtimes_for(model: Path) -> list[str]:
+    """The backends that open this kind of file."""
+    return [name for name, (_, suffixes) in RUNTIMES.items() if model.suffix in suffixes]

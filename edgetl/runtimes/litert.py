@@ -1,0 +1,76 @@
+"""LiteRT on the CPU (XNNPACK)."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def unavailable() -> str | None:
+    """None when ai-edge-litert is installed."""
+    return (
+        None
+        if importlib.util.find_spec("ai_edge_litert")
+        else "ai-edge-litert is not installed: pip install ai-edge-litert"
+    )
+
+
+class LiteRtSession:
+    """An Interpreter with its delegate applied. See runtimes.Session."""
+
+    def __init__(self, model: Path, threads: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_path=str(model), num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._input, self._output = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
+        self.output_step = float(self._output["quantization"][0])
+
+    def run(self, images: Any) -> Any:
+        """See runtimes.Session."""
+        rows = []
+        for image in images:
+            self._interpreter.set_tensor(
+                self._input["index"], to_grid(image[None], self._input["dtype"], *self._input["quantization"])
+            )
+            self._interpreter.invoke()
+            out = self._interpreter.get_tensor(self._output["index"])[0]
+            scale, zero_point = self._output["quantization"]
+            rows.append((out.astype(np.float32) - zero_point) * np.float32(scale) if scale else out)
+        return np.stack(rows)
+
+    def invoke(self) -> None:
+        """See runtimes.Session."""
+        self._interpreter.invoke()
+
+    def placement(self) -> dict[str, int]:
+        """Ops by who runs them. The delegate shows as one op that stands for all it took."""
+        counts = {"delegated": 0, "builtin": 0}
+        details = self._interpreter._get_ops_details()
+        delegates = [op for op in details if op["op_name"] == "DELEGATE"]
+        taken = {int(index) for op in delegates for index in op["outputs"]}
+        counts["delegated"] = len(delegates)
+        counts["builtin"] = (
+            sum(1 for op in details if op["op_name"] != "DELEGATE" and not taken) if not delegates else 0
+        )
+        return counts
+
+    def close(self) -> None:
+        """See runtimes.Session."""
+        del self._interpreter
+
+
+def to_grid(image: Any, dtype: Any, scale: float, zero_point: int) -> Any:
+    """A normalized image on the input's own grid; as it is for a float input."""
+    if not scale:
+        return image.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.round(image / np.float32(scale)) + zero_point, limits.min, limits.max).astype(dtype)
+
+
+def open_session(model: Path, *, threads: int) -> LiteRtSession:
+    """See runtimes. Raises ValueError for a file LiteRT refuses."""
+    return LiteRtSession(model, threads)

@@ -1,0 +1,97 @@
+"""The student: a smaller net that learns the teacher's logits on the same view, and the labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from edgetl.backbones import family_of, load_family
+from edgetl.backbones.models import (
+    ModelSpec,
+    build_classifier,
+    freeze_batch_norm,
+    load_first_weights,
+    load_model,
+    save_model,
+    set_seeds,
+)
+from edgetl.backbones.weights import set_backbone_weights
+from edgetl.context import Context
+from edgetl.dataset.batches import evaluation_batches, iterate, training_batches
+from edgetl.dataset.samples import load_split
+from edgetl.store import Artifact
+from edgetl.training.loop import make_evaluator, train
+from edgetl.training.losses import distil_and_label_loss
+from edgetl.training.norm import estimate_batch_norm, quicken_batch_norm
+
+
+def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
+    """Writes model.json, weights.npz, history.json."""
+    set_seeds(options["seed"] + 1)
+    data = load_split(inputs["dataset"].path, context.photos)
+    teacher_spec, teacher = load_model(inputs["teacher"].path)
+    weights, source = load_first_weights(inputs["weights"].path)
+    views = {"size_px": options["input_size_px"], "resize": options["resize"]}
+    can_select = family_of(options["backbone"]) == family_of(teacher_spec.backbone) and _width(
+        options["backbone"]
+    ) <= _width(teacher_spec.backbone)
+    if weights is None and can_select:
+        source = {
+            "weights": "teacher",
+            "how": "the teacher's most important channels, BatchNorm statistics estimated anew",
+            "why": source.get("why", ""),
+        }
+    spec = ModelSpec(options["backbone"], options["input_size_px"], len(data.classes), source)
+    student = build_classifier(spec)
+    normalize = spec.normalization.apply
+    if weights is not None:
+        set_backbone_weights(student, weights, spec.backbone)
+        freeze_batch_norm(student)
+    else:
+        quicken_batch_norm(student)
+        if can_select:
+            load_family(spec.backbone).select_channels(teacher, student)
+            first = (
+                normalize(pixels)
+                for pixels, _ in iterate(evaluation_batches(data.calibrate(512, options["seed"]), **views))
+            )
+            estimate_batch_norm(student, first)
+    context.progress.note(
+        f"student begins from {source['weights']} weights" + (f" ({source['from']})" if "from" in source else "")
+    )
+
+    def loss(pixels: Any, labels: Any) -> Any:
+        wanted = teacher(teacher_spec.normalization.apply(pixels), training=False)
+        return distil_and_label_loss(
+            wanted,
+            student(normalize(pixels), training=True),
+            labels,
+            temperature=options["temperature"],
+            label_weight=options["label_weight"],
+        )
+
+    history = train(
+        student,
+        loss=loss,
+        batches=lambda epoch: training_batches(
+            data.train,
+            n_classes=len(data.classes),
+            batch_size=options["batch_size"],
+            augment=options["augment"],
+            seed=options["seed"] + 1,
+            epoch=epoch,
+            **views,
+        ),
+        steps_per_epoch=max(1, len(data.train) // options["batch_size"]),
+        validate=make_evaluator(student, lambda: evaluation_batches(data.validate, **views), normalize),
+        options=options,
+        scratch=context.scratch,
+        progress=context.progress,
+    )
+    save_model(context.out, spec, student)
+    (context.out / "history.json").write_text(json.dumps(history.to_json(), indent=1))
+
+
+def _width(backbone: str) -> float:
+    return float(backbone.split("-")[1])

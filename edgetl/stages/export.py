@@ -1,0 +1,124 @@
+"""The model files: teacher and student in every format and precision, from one folded graph and one set of integers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from edgetl.backbones.models import load_model
+from edgetl.context import Context
+from edgetl.errors import TrainingError
+from edgetl.formats.onnx_float import write_onnx_float
+from edgetl.formats.onnx_int8 import write_onnx_int8
+from edgetl.formats.tflite_float import write_tflite_float
+from edgetl.formats.tflite_int8 import write_tflite_int8
+from edgetl.quantization.fold import fold
+from edgetl.quantization.graph import load_graph
+from edgetl.quantization.integers import quantize_graph
+from edgetl.store import Artifact, file_sha256
+
+# What the files' operators need (TFLite op versions, ONNX opset 17 with IR version 8).
+SMALLEST_RUNTIMES = {"tflite": "TensorFlow Lite 2.5 or any LiteRT", "onnx": "ONNX Runtime 1.12"}
+
+
+def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
+    """Writes the model files and models.json: what each is, its sizes and its input and output grids."""
+    classes = json.loads((inputs["dataset"].path / "dataset.json").read_text())["classes"]
+    student_spec, student = load_model(inputs["student"].path)
+    teacher_spec, teacher = load_model(inputs["teacher"].path)
+    student_graph, teacher_graph = fold(student), fold(teacher)
+    quantized_graph = load_graph(inputs["quantized"].path)
+    ranges = {
+        name: (low, high)
+        for name, (low, high) in json.loads((inputs["quantized"].path / "ranges.json").read_text()).items()
+    }
+    integers = quantize_graph(quantized_graph, ranges)
+
+    def description(spec: Any, role: str) -> str:
+        return f"edgetl {role}: {spec.backbone} at {spec.input_size_px} px, {len(classes)} classes"
+
+    labels = "\n".join(classes).encode()
+    rows: list[dict[str, Any]] = []
+    jobs: list[tuple[str, Any, Any, str]] = [
+        ("student.float32.tflite", student_graph, student_spec, "student"),
+        ("student.float16.tflite", student_graph, student_spec, "student"),
+        ("student.int8.tflite", quantized_graph, student_spec, "student"),
+        ("student.float32.onnx", student_graph, student_spec, "student"),
+        ("student.int8.onnx", quantized_graph, student_spec, "student"),
+        ("teacher.float32.tflite", teacher_graph, teacher_spec, "teacher"),
+    ]
+    context.progress.begin(len(jobs), unit="files")
+    for name, graph, spec, role in jobs:
+        _, precision, suffix = name.split(".")
+        file = context.out / name
+        text = description(spec, role)
+        props = {
+            "labels": "\n".join(classes),
+            "preprocessing": json.dumps({"mean": spec.normalization.mean, "scale": spec.normalization.scale}),
+        }
+        row: dict[str, Any] = {
+            "file": name,
+            "role": role,
+            "format": suffix,
+            "precision": precision,
+            "macs": graph.macs(),
+            "params": graph.parameters(),
+        }
+        grid = integers[graph.input.name]
+        if name == "student.int8.tflite":
+            file.write_bytes(write_tflite_int8(graph, integers, description=text, metadata={"labels.txt": labels}))
+            row["input"] = {"name": "image", "dtype": "int8", "scale": grid.scale, "zero_point": grid.zero_point}
+            row["output"] = {"name": "probabilities", "dtype": "int8", "scale": 1 / 256, "zero_point": -128}
+        elif name == "student.int8.onnx":
+            props |= {"input_scale": repr(grid.scale), "input_zero_point": str(grid.zero_point + 128)}
+            onnx.save(write_onnx_int8(graph, integers, opset=options["opset"], description=text, metadata=props), file)
+            row["input"] = {"name": "image", "dtype": "uint8", "scale": grid.scale, "zero_point": grid.zero_point + 128}
+            row["output"] = {"name": "probabilities", "dtype": "float32"}
+        else:
+            if suffix == "tflite":
+                file.write_bytes(
+                    write_tflite_float(graph, precision=precision, description=text, metadata={"labels.txt": labels})
+                )
+            else:
+                onnx.save(write_onnx_float(graph, opset=options["opset"], description=text, metadata=props), file)
+            row["input"], row["output"] = (
+                {"name": "image", "dtype": "float32"},
+                {"name": "probabilities", "dtype": "float32"},
+            )
+        _check(file, row)
+        rows.append(
+            {**row, "bytes": file.stat().st_size, "sha256": file_sha256(file), "runtime": SMALLEST_RUNTIMES[suffix]}
+        )
+        context.progress.advance(1, name)
+        tf.keras.backend.clear_session()
+    (context.out / "models.json").write_text(json.dumps(rows, indent=1))
+
+
+def _check(file: Any, row: Mapping[str, Any]) -> None:
+    """The format's own opinion of a file. ONNX files went through onnx.checker when they were written."""
+    if row["format"] != "tflite":
+        return
+    try:
+        interpreter = Interpreter(model_path=str(file))
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"{file.name} was written, and LiteRT refuses it.", why=str(error), fix="this is a bug: please report it"
+        ) from None
+    image, probabilities = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    found = {
+        "image": (image["name"], image["dtype"].__name__),
+        "probabilities": (probabilities["name"], probabilities["dtype"].__name__),
+    }
+    wanted = {"image": ("image", row["input"]["dtype"]), "probabilities": ("probabilities", row["output"]["dtype"])}
+    if found != wanted:
+        raise TrainingError(
+            f"{file.name} has other inputs or outputs than intended.",
+            why=f"found {found}, wanted {wanted}",
+            fix="this is a bug: please report it",
+        )

@@ -1,0 +1,53 @@
+"""Check every photo, drop copies, decide train, validate and test: dataset.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from edgetl.context import Context
+from edgetl.dataset.index import PhotoIndex
+from edgetl.dataset.scan import Listing, validate
+from edgetl.dataset.split import split_photos
+from edgetl.store import Artifact
+
+
+def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
+    """Writes {classes, photos: [{sha256, label, split}], left_out, duplicates, fingerprint}. Raises DataError."""
+    listing = cast(Listing, context.listing)
+    index = PhotoIndex(context.cache / "index.sqlite")
+    seen = 0
+
+    def on_checked(done: int, total: int) -> None:
+        nonlocal seen
+        if seen == 0:
+            context.progress.begin(total, unit="photos")
+        context.progress.advance(done - seen)
+        seen = done
+
+    try:
+        photos, offenders = validate(listing, index, skip_bad=options["skip_bad"], on_checked=on_checked)
+    finally:
+        index.close()
+    classes = sorted({photo.label for photo in photos})
+    splits = split_photos(
+        photos,
+        validate_fraction=options["validate_fraction"],
+        test_fraction=options["test_fraction"],
+        seed=options["seed"],
+    )
+    number = {name: i for i, name in enumerate(classes)}
+    # By content, not by path: the artifact must not depend on where the photos lie.
+    rows = sorted(
+        ({"sha256": photo.sha256, "label": number[photo.label], "split": splits[photo.sha256]} for photo in photos),
+        key=lambda row: str(row["sha256"]),
+    )
+    dataset = {
+        "classes": classes,
+        "photos": rows,
+        "left_out": [{"what": offender.what, "why": offender.why} for offender in offenders],
+        "duplicates": len(listing.photos) - len({photo.sha256 for photo in listing.photos}),
+        "fingerprint": f"sha256:{listing.fingerprint}",
+    }
+    (context.out / "dataset.json").write_text(json.dumps(dataset, indent=1))

@@ -1,0 +1,27 @@
+"""A net's first weights: found, fetched, converted, or recorded as not to be had."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgetl.backbones.weights import missing, obtain
+from edgetl.context import Context
+from edgetl.store import Artifact
+
+
+def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
+    """Writes source.json and, when there are weights, weights.npz keyed by "layer/position".
+
+    Raises MissingError when weights are asked for and the net cannot begin without them (the teacher).
+    """
+    weights, source = obtain(options, context.local_file, context.cache / "downloads", context.progress.note)
+    if weights is None and options["weights"] != "none" and options["needed"]:
+        raise missing(options["backbone"], options["input_size_px"], source["why"])
+    if weights is not None:
+        arrays = {f"{layer}/{i}": array for layer, parts in weights.items() for i, array in enumerate(parts)}
+        np.savez(context.out / "weights.npz", **arrays)
+    (context.out / "source.json").write_text(json.dumps(source, indent=1))

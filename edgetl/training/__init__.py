@@ -1,0 +1,1 @@
+"""The training loop that the finetune, distill and quantize stages share."""
