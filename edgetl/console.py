@@ -147,7 +147,7 @@ def _share(value: float) -> str:
 
 def models_table(report: Mapping[str, Any]) -> Table:
     """One row a file and runtime; fits 80 columns."""
-    first = next(iter(next(iter(report["models"]))["latency"].values()), {})
+    first: Mapping[str, Any] = next(iter(next(iter(report["models"]))["latency"].values()), {})
     table = Table(
         title=f"{report['target']['name']}: {report['dataset']['n_test']} test photos",
         caption=f"ms: p50 and p90, {first.get('runs', 0)} runs, {first.get('threads', 0)} thread, on {first.get('processor', '?')}",

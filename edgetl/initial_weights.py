@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def keras_models_folder() -> Path:
 
 
 def _in_keras_cache(backbone: str, input_size_px: int) -> Path | None:
-    """The file of this net for the input size, else for the nearest size (the larger of two as near)."""
+    """The file of this net for the input size, else the one that `preferred_sizes` puts first."""
     folder = keras_models_folder()
     if backbone.startswith("densenet"):
         file = folder / f"{backbone}_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -57,5 +57,18 @@ def _in_keras_cache(backbone: str, input_size_px: int) -> Path | None:
         for file in (folder.iterdir() if folder.is_dir() else ())
         if (match := pattern.fullmatch(file.name))
     }
-    nearest = min(found, key=lambda size: (abs(size - input_size_px), -size), default=None)
-    return None if nearest is None else found[nearest]
+    sizes = preferred_sizes(list(found), input_size_px)
+    return found[sizes[0]] if sizes else None
+
+
+def preferred_sizes(sizes: Collection[int], input_size_px: int) -> list[int]:
+    """Sizes weights were trained at, best first for this input: the size itself, the next larger ones, then smaller.
+
+    The net is fully convolutional: all of them fit. Larger before nearer, by measurement: MobileNetV2 0.35 at 160 px on
+    flower_photos, distilled alike, reached after 4 epochs from the weights of 224 px the validation top-1 (0.893) that
+    it had not reached after 24 from those of 128 px (0.890; losses 0.383 and 0.333).
+
+    >>> preferred_sizes([96, 128, 224], 160)
+    [224, 128, 96]
+    """
+    return sorted(sizes, key=lambda size: (size < input_size_px, abs(size - input_size_px)))

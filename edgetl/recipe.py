@@ -6,6 +6,7 @@ are in benchmarks/README.md.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,13 +21,13 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DatasetOptions(_Options):
     """How photos are read and split. Fractions hold where the data does not bring its own split."""
 
-    input_size_px: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 160
+    input_size_px: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 192
     # stretch: the whole photo is squeezed to a square, so nothing is cut off (a traffic light's red lamp is at its top);
     # crop: the middle square, shapes keep their proportions.
     resize: Literal["stretch", "crop"] = "stretch"
@@ -34,16 +35,25 @@ class DatasetOptions(_Options):
     test_fraction: Fraction = 0.1
     skip_bad: bool = False
 
+    @model_validator(mode="after")
+    def _leaves_photos_to_train_on(self) -> DatasetOptions:
+        held_out = self.validate_fraction + self.test_fraction
+        if held_out >= 1:
+            raise ValueError(
+                f"validate_fraction and test_fraction are {held_out:g} together: nothing is left to train on"
+            )
+        return self
+
 
 class AugmentOptions(_Options):
     """Random views of the training photos. Each strength 0 (or False) switches that change off."""
 
     flip: bool = True
     # Smallest share of the photo's area that a random crop keeps; aspect ratio is drawn from 3/4 to 4/3.
-    crop_min_area: Annotated[float, Field(gt=0, le=1)] = 0.35
+    crop_min_area: Annotated[float, Field(gt=0, le=1)] = 0.5
     rotate_degrees: Annotated[float, Field(ge=0, le=45)] = 10.0
     # Brightness, contrast and saturation are each scaled by a factor drawn from [1 - colour, 1 + colour].
-    colour: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    colour: Annotated[float, Field(ge=0, lt=1)] = 0.2
     # Another photo is laid over each, at an opacity drawn from [0, mix].
     mix: Annotated[float, Field(ge=0, le=1)] = 0.0
 
@@ -81,10 +91,19 @@ class FinetuneOptions(TrainingOptions):
 
 
 class DistillOptions(TrainingOptions):
-    """The student, on the teacher's logits for the same view."""
+    """The student, on the teacher's logits for the same view.
 
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 24
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 7e-4
+    Measured on flower_photos at 160 px with MobileNetV2 0.35 from Keras' 128 px weights and a teacher of validation
+    top-1 0.913, 300 validation photos (a standard error of 1.9 points, so losses are given first). Labels alone
+    (label_weight 1): validation loss 0.386, top-1 0.860 after 7 of 8 epochs. Temperature 4, label_weight 0.3: 0.333,
+    0.890. Laying a second photo over each (mix 0.5): 0.437, 0.853 after 8 of 12. Temperature 2, label_weight 0.1, mix
+    0.5: 0.448, 0.857. From the 224 px weights: 0.352, 0.893 after 5 of 8.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 16
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-4
+    # The head alone first, on frozen features; only where the student begins from trained weights.
+    head_epochs: Annotated[int, Field(ge=1, le=1000)] = 40
     temperature: Annotated[float, Field(gt=0)] = 4.0
     label_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
 
@@ -150,7 +169,7 @@ class Recipe(_Options):
 EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "finetune": {"epochs": 1, "head_epochs": 5},
-        "distill": {"epochs": 2},
+        "distill": {"epochs": 2, "head_epochs": 5},
         "quantize": {"epochs": 1},
         "calibration": {"photos": 64},
         "verify": {"runs": 50},
@@ -227,6 +246,6 @@ def _toml_value(value: str | bool | int | float) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        # JSON's escapes are TOML's too; DEL is the one character that JSON lets stand and TOML does not.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)

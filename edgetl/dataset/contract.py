@@ -17,7 +17,7 @@ class Normalization:
 
     def apply(self, pixels: Any) -> Any:
         """pixels: [..., 3] in 0..255 (numpy or TensorFlow); the same shape out, float32."""
-        return (pixels - np.float32(self.mean)) * (np.float32(1.0) / np.float32(self.scale))
+        return (pixels - np.array(self.mean, np.float32)) * (np.float32(1.0) / np.array(self.scale, np.float32))
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Normalization:

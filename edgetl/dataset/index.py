@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,27 +20,41 @@ class PhotoIndex:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = self._open(path)
-        except sqlite3.DatabaseError:
-            path.unlink(missing_ok=True)
+        except sqlite3.DatabaseError as error:
+            if (
+                type(error) is not sqlite3.DatabaseError
+            ):  # its subclasses tell of a busy file or a full disk, not of damage
+                raise
+            for damaged in (path, path.with_name(f"{path.name}-journal")):
+                damaged.unlink(missing_ok=True)
             self._db = self._open(path)
 
     @staticmethod
     def _open(path: Path) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=60.0)
-        db.executescript(_SCHEMA)
+        try:
+            db.executescript(_SCHEMA)
+            found = db.execute("pragma quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def digests(self) -> dict[str, tuple[int, int, str]]:
         """Path -> (bytes, modification time in ns, sha256)."""
         return {
-            row[0]: (row[1], row[2], row[3])
+            os.fsdecode(row[0]): (row[1], row[2], row[3])
             for row in self._db.execute("select path, size, mtime_ns, sha256 from files")
         }
 
     def remember_digests(self, rows: Iterable[tuple[str, int, int, str]]) -> None:
         """Rows of (path, bytes, modification time in ns, sha256)."""
         with self._db:
-            self._db.executemany("insert or replace into files values (?, ?, ?, ?)", rows)
+            # As bytes: a file's name need not be UTF-8.
+            encoded = ((os.fsencode(path), *facts) for path, *facts in rows)
+            self._db.executemany("insert or replace into files values (?, ?, ?, ?)", encoded)
 
     def verdicts(self, checker: int) -> dict[str, str]:
         """sha256 -> why the photo is refused, "" when it is good."""

@@ -25,7 +25,10 @@ Image.MAX_IMAGE_PIXELS = None  # our own limit is checked from the header, befor
 
 
 def why_refused(path: Path) -> str:
-    """Why this file cannot be used as a photo; "" when it can. Reads and decodes it in full once."""
+    """Why this file cannot be used as a photo; "" when it can. Reads and decodes it in full once.
+
+    Raises OSError when the file cannot be read at all: that says nothing of what is in it.
+    """
     try:
         if path.stat().st_size == 0:
             return "zero bytes"
@@ -47,6 +50,8 @@ def why_refused(path: Path) -> str:
         zlib.error,
         Image.DecompressionBombError,
     ) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; Pillow's own carry no number
+            raise
         text = str(error) or type(error).__name__
         return f"truncated or damaged ({text})"
     return ""
@@ -86,7 +91,7 @@ def load_rgb(source: Path | bytes, *, at_least_px: int | None = None) -> Image.I
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         levels = np.asarray(image, dtype=np.uint32).clip(0, 65535)

@@ -12,7 +12,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,17 +58,22 @@ class Offender:
 
 @dataclass(frozen=True)
 class Listing:
-    """A data set as found: photos in path order, and what was already seen to be wrong."""
+    """A data set as found: photos in path order, and what was already seen to be wrong.
+
+    empty: classes that a folder or a line names, and of which no photo could be listed.
+    """
 
     source: str
     photos: tuple[Photo, ...]
     offenders: tuple[Offender, ...]
+    empty: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
         """Digest of contents, labels and given splits; where the files lie is not part of it."""
         lines = sorted(f"{photo.label}\t{photo.split}\t{photo.sha256}" for photo in self.photos)
         lines += sorted(f"offender\t{offender.why}" for offender in self.offenders)
+        lines += [f"empty\t{label}" for label in self.empty]
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def path_of(self) -> dict[str, Path]:
@@ -87,8 +92,9 @@ def list_photos(
             fix="check the path; `edgetl data list` shows the data sets known by name",
         )
     offenders: list[Offender] = []
+    named: set[str] = set()
     if source.is_dir():
-        found = _in_folder(source, offenders)
+        found = _in_folder(source, offenders, named)
     elif source.suffix.lower() == ".csv":
         found = _in_csv(source, offenders)
     else:
@@ -104,14 +110,20 @@ def list_photos(
         )
     digests = _hash(found, index, offenders, on_hashed)
     photos = tuple(Photo(path, label, split, digests[path]) for path, label, split in found if path in digests)
-    offenders += _case_twins(photos)
-    return Listing(str(source), photos, tuple(offenders))
+    empty = (named | {label for _, label, _ in found}) - {photo.label for photo in photos}
+    return Listing(_shown(source), photos, tuple(offenders), tuple(sorted(empty)))
 
 
 Found = tuple[Path, str, str]
 
 
-def _in_folder(source: Path, offenders: list[Offender]) -> list[Found]:
+def _shown(name: Path | str) -> str:
+    """A name as it can be printed and written down: bytes that are not UTF-8 become escapes."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+def _in_folder(source: Path, offenders: list[Offender], named: set[str]) -> list[Found]:
+    """The files under `source`; puts the names of all class folders into `named`."""
     folders = _subfolders(source)
     splits = {folder: SPLIT_FOLDERS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_FOLDERS}
     # "test" alone may be the name of a class; a train folder with another beside it is a split.
@@ -125,13 +137,11 @@ def _in_folder(source: Path, offenders: list[Offender]) -> list[Found]:
                     "move it into one of them, or out of the folder",
                 )
             )
-        return [
-            (path, folder.name, split)
-            for top, split in splits.items()
-            for folder in _subfolders(top)
-            for path in _files(folder)
-        ]
-    return [(path, folder.name, "") for folder in folders for path in _files(folder)]
+        classes = [(folder, split) for top, split in splits.items() for folder in _subfolders(top)]
+    else:
+        classes = [(folder, "") for folder in folders]
+    named |= {folder.name for folder, _ in classes}
+    return [(path, folder.name, split) for folder, split in classes for path in _files(folder, offenders)]
 
 
 def _is_clutter(name: str) -> bool:
@@ -142,10 +152,21 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_clutter(entry.name))
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, offenders: list[Offender]) -> list[Path]:
     found: list[Path] = []
-    for place, folders, names in os.walk(folder):
+
+    def refuse(path: Path | str, why: str) -> None:
+        offenders.append(
+            Offender(_shown(path), why, "put the photos themselves there, or leave it out with --skip-bad")
+        )
+
+    for place, folders, names in os.walk(
+        folder, onerror=lambda error: refuse(error.filename, f"cannot be listed ({error.strerror})")
+    ):
         folders[:] = sorted(name for name in folders if not _is_clutter(name))
+        for link in [Path(place) / name for name in folders]:
+            if link.is_symlink():
+                refuse(link, "a link to a folder inside of a class: it is not followed")
         found += [Path(place) / name for name in sorted(names) if not _is_clutter(name)]
     return found
 
@@ -197,17 +218,17 @@ def _hash(
     for path, _, _ in found:
         try:
             facts = path.stat()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
             offenders.append(
                 Offender(
-                    str(path),
-                    f"cannot be opened ({error.strerror})",
+                    _shown(path),
+                    f"cannot be opened ({getattr(error, 'strerror', error)})",
                     "correct the path, or leave it out with --skip-bad",
                 )
             )
             continue
         if not stat.S_ISREG(facts.st_mode):
-            offenders.append(Offender(str(path), "not a regular file", "leave it out with --skip-bad"))
+            offenders.append(Offender(_shown(path), "not a regular file", "leave it out with --skip-bad"))
             continue
         size, mtime_ns, digest = known.get(os.path.abspath(path), (0, 0, ""))
         if digest and (size, mtime_ns) == (facts.st_size, facts.st_mtime_ns):
@@ -228,7 +249,7 @@ def _hash(
             if isinstance(outcome, OSError):
                 offenders.append(
                     Offender(
-                        str(path),
+                        _shown(path),
                         f"cannot be read ({outcome.strerror})",
                         "mend its permissions, or leave it out with --skip-bad",
                     )
@@ -241,11 +262,20 @@ def _hash(
     return digests
 
 
-def _case_twins(photos: Sequence[Photo]) -> list[Offender]:
+def _name_faults(labels: Iterable[str]) -> list[Offender]:
     spellings: dict[str, set[str]] = defaultdict(set)
-    for photo in photos:
-        spellings[unicodedata.normalize("NFC", photo.label).casefold()].add(photo.label)
-    return [
+    unwritable = []
+    for label in labels:
+        spellings[unicodedata.normalize("NFC", label).casefold()].add(_shown(label))
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
+            unwritable.append(
+                Offender(
+                    f"class {_shown(label)!r}",
+                    "its name has a line break, another control character, or bytes that are not UTF-8",
+                    "rename it: labels.txt has one name a line",
+                )
+            )
+    return unwritable + [
         Offender(
             " and ".join(sorted(names)),
             "class names that are equal up to upper and lower case",
@@ -270,16 +300,21 @@ def validate(
     """
     from edgetl.dataset import photos as photo_files
 
+    def check(digest: str) -> tuple[str, bool]:
+        try:
+            return photo_files.why_refused(path_of[digest]), True
+        except OSError as error:  # the disk's fault, not the photo's: not remembered
+            return f"cannot be read ({error.strerror})", False
+
     verdicts = index.verdicts(photo_files.CHECKER_VERSION)
     path_of = listing.path_of()
     unknown = [digest for digest in path_of if digest not in verdicts]
     batch: list[tuple[str, str]] = []
     with ThreadPoolExecutor(machine.cores()) as pool:
-        for done, (digest, why) in enumerate(
-            zip(unknown, pool.map(lambda digest: photo_files.why_refused(path_of[digest]), unknown), strict=True), 1
-        ):
+        for done, (digest, (why, lasting)) in enumerate(zip(unknown, pool.map(check, unknown), strict=True), 1):
             verdicts[digest] = why
-            batch.append((digest, why))
+            if lasting:
+                batch.append((digest, why))
             on_checked(done, len(unknown))
             if len(batch) == 256 or done == len(unknown):
                 index.remember_verdicts(photo_files.CHECKER_VERSION, batch)
@@ -290,14 +325,16 @@ def validate(
     for photo in listing.photos:
         if verdicts[photo.sha256]:
             offenders.append(
-                Offender(str(photo.path), verdicts[photo.sha256], "mend or convert it, or leave it out with --skip-bad")
+                Offender(
+                    _shown(photo.path), verdicts[photo.sha256], "mend or convert it, or leave it out with --skip-bad"
+                )
             )
         else:
             good.append(photo)
     unique, conflicts = _one_of_each(good)
     offenders += conflicts
     class_faults = _class_faults(listing, unique)
-    if class_faults or (offenders and (not skip_bad or _case_twins(listing.photos))):
+    if class_faults or (offenders and not skip_bad):
         _refuse(listing, [*offenders, *class_faults], skippable=not class_faults)
     return unique, offenders
 
@@ -312,7 +349,7 @@ def _one_of_each(photos: Sequence[Photo]) -> tuple[list[Photo], list[Offender]]:
     for copies in by_digest.values():
         labels = sorted({photo.label for photo in copies})
         splits = sorted({photo.split for photo in copies})
-        where = " = ".join(str(photo.path) for photo in copies)
+        where = " = ".join(_shown(photo.path) for photo in copies)
         if len(labels) > 1:
             offenders.append(
                 Offender(
@@ -335,35 +372,40 @@ def _one_of_each(photos: Sequence[Photo]) -> tuple[list[Photo], list[Offender]]:
 
 
 def _class_faults(listing: Listing, unique: Sequence[Photo]) -> list[Offender]:
-    counts = Counter({photo.label: 0 for photo in listing.photos})
+    counts = Counter(dict.fromkeys([*listing.empty, *(photo.label for photo in listing.photos)], 0))
     counts.update(photo.label for photo in unique)
-    faults = []
+    faults = _name_faults(sorted(counts))
     if not unique:
-        return [Offender(listing.source, "no usable photo is left", "see the other lines")]
+        return [*faults, Offender(listing.source, "no usable photo is left", "see the other lines")]
     if len(counts) == 1:
         faults.append(
             Offender(
-                next(iter(counts)),
+                f"class {_shown(next(iter(counts)))}",
                 "the only class: a classifier needs at least two",
                 "add a folder with photos of something else",
             )
         )
     given = {photo.split for photo in unique} - {""}
+    # One photo to train on, and one for each side that has to be taken from the training side.
+    needed = 1 + sum(side not in given for side in ("validate", "test"))
     for label, count in sorted(counts.items()):
         if count < MIN_PHOTOS_PER_CLASS:
             faults.append(
                 Offender(
-                    f"class {label}",
+                    f"class {_shown(label)}",
                     f"{count} usable photos; it takes at least {MIN_PHOTOS_PER_CLASS} different ones",
                     f"add {MIN_PHOTOS_PER_CLASS - count}, or take the class out",
                 )
             )
         elif given:
             here = Counter(photo.split or "train" for photo in unique if photo.label == label)
+            wrong = []
+            if here["train"] < needed:
+                wrong.append(f"{here['train'] or 'no'} photo in train; it takes at least {needed}")
+            if "test" in given and here["test"] == 0:
+                wrong.append("no photo in test")
             faults += [
-                Offender(f"class {label}", f"no photo in {name}", "every class needs photos on both sides")
-                for name in ("train", "test")
-                if name in given and here[name] == 0
+                Offender(f"class {_shown(label)}", why, "every class needs photos on both sides") for why in wrong
             ]
     return faults
 

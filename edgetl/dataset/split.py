@@ -19,7 +19,8 @@ def split_photos(
     """sha256 -> "train", "validate" or "test", stratified by label.
 
     A split that the data brings is kept; what it lacks (validation, or test) is taken from its training side by the
-    fractions. Every class gets at least one photo in each.
+    fractions. Every class gets at least one photo in each where it has enough (scan.validate sees to that), and
+    training is never left without any.
     """
     assigned = {photo.sha256: photo.split for photo in photos if photo.split in ("validate", "test")}
     given = set(assigned.values())
@@ -31,6 +32,9 @@ def split_photos(
         order = sorted(members, key=lambda photo: _rank(photo, seed))
         n_test = 0 if "test" in given else max(1, round(len(order) * test_fraction))
         n_validate = 0 if "validate" in given else max(1, round(len(order) * validate_fraction))
+        spare = max(0, len(order) - 1)
+        n_test = min(n_test, max(0, spare - min(1, n_validate)))
+        n_validate = min(n_validate, spare - n_test)
         for position, photo in enumerate(order):
             assigned[photo.sha256] = (
                 "test" if position < n_test else "validate" if position < n_test + n_validate else "train"

@@ -29,8 +29,8 @@ class _Writer:
         self.initializers: list[Any] = []
         self.grids: dict[str, tuple[str, str]] = {}
 
-    def constant(self, name: str, value: np.ndarray) -> str:
-        self.initializers.append(numpy_helper.from_array(value, name))
+    def constant(self, name: str, value: np.ndarray | np.generic) -> str:
+        self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:

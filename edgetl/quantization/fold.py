@@ -155,8 +155,8 @@ def _with_padding_fused(graph: Graph) -> Graph:
     """Drop each explicit padding that is just what "same" of the only convolution after it does: one op less to run."""
     readers: dict[str, list[Node]] = {}
     for node in graph.nodes:
-        for source in node.inputs:
-            readers.setdefault(source, []).append(node)
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
     dropped: dict[str, str] = {}
     changed: dict[str, Node] = {}
     for node in graph.nodes:
@@ -237,7 +237,7 @@ def check_folded(model: Any, graph: Graph, images: Any) -> float:
     """
     wanted = np.asarray(model(images, training=False))
     got = np.asarray(rebuild(graph)(images, training=False))
-    error = float(np.abs(wanted - got).max() / max(1.0, np.abs(wanted).max()))
+    error = float(np.abs(wanted - got).max() / max(1e-9, np.abs(wanted).max()))
     if error > 1e-3:
         raise TrainingError(
             "Folding BatchNorm changed the network.",

@@ -113,7 +113,7 @@ def save_graph(folder: Path, graph: Graph) -> None:
         for part, array in (("kernel", node.kernel), ("bias", node.bias))
         if array is not None
     }
-    np.savez(folder / "graph.npz", **arrays)
+    np.savez(folder / "graph.npz", **arrays)  # type: ignore[arg-type]
 
 
 def load_graph(folder: Path) -> Graph:

@@ -29,7 +29,7 @@ def estimate_ranges(
             lows[i], highs[i] = min(lows[i], float(np.min(tensor))), max(highs[i], float(np.max(tensor)))
     ranges: dict[str, Range] = {graph.input.name: input_range}
     if estimator == "minmax":
-        chosen = list(zip(lows, highs, strict=True))
+        chosen = [(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
     else:
         counts = np.zeros((len(names), _BINS))
         for images in batches():

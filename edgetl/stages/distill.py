@@ -21,6 +21,7 @@ from edgetl.context import Context
 from edgetl.dataset.batches import evaluation_batches, iterate, training_batches
 from edgetl.dataset.samples import load_split
 from edgetl.store import Artifact
+from edgetl.training.head import train_head
 from edgetl.training.loop import make_evaluator, train
 from edgetl.training.losses import distil_and_label_loss
 from edgetl.training.norm import estimate_batch_norm, quicken_batch_norm
@@ -48,6 +49,18 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     if weights is not None:
         set_backbone_weights(student, weights, spec.backbone)
         freeze_batch_norm(student)
+        if not (context.scratch / "epoch.npz").exists():
+            train_head(
+                student,
+                data.train,
+                views,
+                normalize,
+                epochs=options["head_epochs"],
+                smoothing=0.0,
+                seed=options["seed"] + 1,
+                scratch=context.scratch,
+                progress=context.progress,
+            )
     else:
         quicken_batch_norm(student)
         if can_select:

@@ -69,7 +69,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
             "macs": graph.macs(),
             "params": graph.parameters(),
         }
-        grid = integers[graph.input.name]
+        grid = integers[quantized_graph.input.name]
         if name == "student.int8.tflite":
             file.write_bytes(write_tflite_int8(graph, integers, description=text, metadata={"labels.txt": labels}))
             row["input"] = {"name": "image", "dtype": "int8", "scale": grid.scale, "zero_point": grid.zero_point}

@@ -6,10 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-from tf_keras import Model, optimizers
-
 from edgetl.backbones import load_family
 from edgetl.backbones.models import (
     ModelSpec,
@@ -21,9 +17,10 @@ from edgetl.backbones.models import (
 )
 from edgetl.backbones.weights import set_backbone_weights
 from edgetl.context import Context
-from edgetl.dataset.batches import evaluation_batches, iterate, training_batches
-from edgetl.dataset.samples import Samples, load_split
+from edgetl.dataset.batches import evaluation_batches, training_batches
+from edgetl.dataset.samples import load_split
 from edgetl.store import Artifact
+from edgetl.training.head import train_head
 from edgetl.training.loop import make_evaluator, train
 from edgetl.training.losses import label_loss
 from edgetl.training.norm import quicken_batch_norm
@@ -42,7 +39,17 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
         set_backbone_weights(model, weights, spec.backbone)
         freeze_batch_norm(model)
         if not (context.scratch / "epoch.npz").exists():
-            _train_head(model, data.train, views, normalize, options, context)
+            train_head(
+                model,
+                data.train,
+                views,
+                normalize,
+                epochs=options["head_epochs"],
+                smoothing=options["label_smoothing"],
+                seed=options["seed"],
+                scratch=context.scratch,
+                progress=context.progress,
+            )
         _freeze_below(model, load_family(spec.backbone).first_tuned_layer(spec.backbone))
     else:
         # From random weights everything is trained, and BatchNorm must learn its statistics on few batches.
@@ -78,44 +85,3 @@ def _freeze_below(model: Any, first_tuned: str) -> None:
         if layer.name == first_tuned:
             return
         layer.trainable = False
-
-
-def _train_head(
-    model: Any, samples: Samples, views: dict[str, Any], normalize: Any, options: Mapping[str, Any], context: Context
-) -> None:
-    """Train the logits layer alone, on pooled features that are computed once and kept in a file, never in memory whole."""
-    pooled = tf.function(lambda pixels: tf.reduce_mean(features(normalize(pixels), training=False), axis=[1, 2]))
-    features = Model(model.input, model.get_layer("pooled").input)
-    width = int(model.get_layer("pooled").output.shape[-1])
-    context.progress.begin(len(samples), unit="photos")
-    cached = np.lib.format.open_memmap(
-        context.scratch / "features.npy", mode="w+", dtype=np.float32, shape=(len(samples), width)
-    )
-    at = 0
-    for pixels, _ in iterate(evaluation_batches(samples, **views)):
-        rows = pooled(pixels).numpy()
-        cached[at : at + len(rows)] = rows
-        at += len(rows)
-        context.progress.advance(len(rows), "frozen features")
-
-    head = model.get_layer("logits")
-    optimizer = optimizers.Adam(2e-3)
-    optimizer.build(head.trainable_variables)
-
-    @tf.function(reduce_retracing=True)
-    def step(rows: Any, labels: Any) -> None:
-        with tf.GradientTape() as tape:
-            value = tf.reduce_mean(
-                label_loss(tf.one_hot(labels, head.units), head(rows), smoothing=options["label_smoothing"])
-            )
-        optimizer.apply_gradients(
-            zip(tape.gradient(value, head.trainable_variables), head.trainable_variables, strict=True)
-        )
-
-    for epoch in range(options["head_epochs"]):
-        order = np.random.default_rng([options["seed"], 1, epoch]).permutation(len(samples))
-        for begin in range(0, len(order), 128):
-            chosen = np.sort(order[begin : begin + 128])
-            step(tf.constant(cached[chosen]), tf.constant(samples.labels[chosen]))
-    del cached
-    (context.scratch / "features.npy").unlink()

@@ -114,11 +114,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
             )
         measurements["files"][row["file"]] = entry
     _across_formats(sessions, whole, labels, measurements)
-    np.savez(
-        context.out / "predictions.npz",
-        labels=labels,
-        **{name.replace("/", "_"): values for name, values in whole.items()},
-    )
+    np.savez(context.out / "predictions.npz", labels=labels, **whole)  # type: ignore[arg-type]
     (context.out / "measurements.json").write_text(json.dumps(measurements, indent=1))
     student = normalizations["student"]
     (context.out / "input.json").write_text(

@@ -23,5 +23,5 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
         raise missing(options["backbone"], options["input_size_px"], source["why"])
     if weights is not None:
         arrays = {f"{layer}/{i}": array for layer, parts in weights.items() for i, array in enumerate(parts)}
-        np.savez(context.out / "weights.npz", **arrays)
+        np.savez(context.out / "weights.npz", **arrays)  # type: ignore[arg-type]
     (context.out / "source.json").write_text(json.dumps(source, indent=1))

@@ -1,0 +1,204 @@
+"""The int8 files of both formats: what the graph computes, what the integers say, and planted defects."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import tensorflow as tf
+from tf_keras import Model, layers
+
+from edgetl.backbones import load_family
+from edgetl.backbones.models import set_seeds
+from edgetl.errors import TrainingError
+from edgetl.formats.onnx_int8 import write_onnx_int8
+from edgetl.formats.tflite_int8 import write_tflite_int8
+from edgetl.measure.accuracy import parity
+from edgetl.quantization.fake import all_tensors, fake_quantized, trained_weights
+from edgetl.quantization.fold import check_folded, fold, rebuild
+from edgetl.quantization.graph import Graph, load_graph, same_scale_groups, save_graph
+from edgetl.quantization.integers import Quantized, affine_int8, quantize_graph
+from edgetl.quantization.ranges import Range, estimate_ranges
+from edgetl.runtimes import litert, ort
+from edgetl.training.norm import estimate_batch_norm
+
+SIZE = 64
+
+
+@dataclass
+class Net:
+    model: Any
+    graph: Graph
+    ranges: dict[str, Range]
+    integers: dict[str, Quantized]
+    images: np.ndarray
+    fake: Any
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("mobilenetv2-0.35", "block_5_add"), ("densenet121", "pool2_relu")],
+    ids=["mobilenetv2", "densenet"],
+)
+def net(request: pytest.FixtureRequest) -> Net:
+    """The first blocks of a net with random weights whose signal lives: BatchNorm statistics of its own 24 images,
+    logits of size 2. Not the whole net: fifty random layers turn a rounding into another picture; trained ones do not
+    (tests/end_to_end and the README's figures are about those)."""
+    set_seeds(3)
+    backbone, last = request.param
+    whole = load_family(backbone).build(backbone, SIZE)
+    pooled = layers.GlobalAveragePooling2D(name="pooled")(whole.get_layer(last).output)
+    model = Model(whole.input, layers.Dense(4, name="logits")(pooled))
+    random = np.random.default_rng(3)
+    coarse = random.uniform(-1, 1, (24, 4, 4, 3)).astype(np.float32)
+    images = coarse.repeat(SIZE // 4, axis=1).repeat(SIZE // 4, axis=2)
+    estimate_batch_norm(model, [images])
+    for layer in model.layers:
+        if "BatchNorm" in type(layer).__name__:
+            gamma, beta, mean, variance = layer.get_weights()
+            layer.set_weights(
+                [random.uniform(0.8, 1.2, gamma.shape), random.normal(0, 0.1, beta.shape), mean, variance]
+            )
+    kernel, _ = model.get_layer("logits").get_weights()
+    logits = model(images, training=False).numpy()
+    size = 2.0 / logits.std(axis=0)
+    model.get_layer("logits").set_weights([kernel * size, -logits.mean(axis=0) * size])
+    graph = fold(model)
+    tensors = tf.function(all_tensors(graph))
+    ranges = estimate_ranges(
+        graph,
+        lambda batch: [tensor.numpy() for tensor in tensors(batch)],
+        lambda: [images],
+        estimator="minmax",
+        input_range=(-128 / 127.5, 127 / 127.5),
+    )
+    return Net(model, graph, ranges, quantize_graph(graph, ranges), images, fake_quantized(graph, ranges))
+
+
+def sessions(net: Net, folder: Path, integers: dict[str, Quantized]) -> dict[str, Any]:
+    grid = integers[net.graph.input.name]
+    (folder / "net.tflite").write_bytes(write_tflite_int8(net.graph, integers, description="", metadata={}))
+    meta = {"input_scale": repr(grid.scale), "input_zero_point": str(grid.zero_point + 128)}
+    onnx.save(write_onnx_int8(net.graph, integers, opset=17, description="", metadata=meta), folder / "net.onnx")
+    return {
+        "tflite": litert.open_session(folder / "net.tflite", threads=1),
+        "onnx": ort.open_session(folder / "net.onnx", threads=1),
+    }
+
+
+def test_folding_keeps_what_the_net_computes(net: Net) -> None:
+    assert check_folded(net.model, net.graph, net.images[:4]) < 1e-4
+
+
+def test_one_swapped_gamma_is_caught_by_the_fold_check(net: Net) -> None:
+    node = next(node for node in net.graph.nodes if node.op == "conv")
+    assert node.kernel is not None and node.bias is not None
+    wrong = net.graph.with_weights(
+        {node.name: (node.kernel * np.linspace(0.5, 2.0, node.kernel.shape[-1], dtype=np.float32), node.bias)}
+    )
+    with pytest.raises(TrainingError, match="Folding BatchNorm changed"):
+        check_folded(net.model, wrong, net.images[:4])
+
+
+def test_a_graph_survives_the_disk(net: Net, tmp_path: Path) -> None:
+    save_graph(tmp_path, net.graph)
+    again = load_graph(tmp_path)
+    np.testing.assert_array_equal(rebuild(again)(net.images[:2]), rebuild(net.graph)(net.images[:2]))
+    assert again.macs() == net.graph.macs() > 0
+
+
+def test_fake_quantization_begins_from_the_folded_weights(net: Net) -> None:
+    weights = trained_weights(net.graph, net.fake)
+    for node in net.graph.nodes:
+        if node.kernel is not None:
+            np.testing.assert_array_equal(weights[node.name][0], node.kernel)
+
+
+def test_ranges_never_pass_what_the_activation_can_produce(net: Net) -> None:
+    for node in net.graph.nodes:
+        low, high = net.ranges[node.name]
+        if (
+            node.attributes.get("activation") in ("relu", "relu6")
+            and same_scale_groups(net.graph)[node.name] == node.name
+        ):
+            assert low == 0.0
+        if node.attributes.get("activation") == "relu6":
+            assert high <= 6.0
+
+
+def test_tensors_that_must_share_a_scale_share_it(net: Net) -> None:
+    for node in net.graph.nodes:
+        if node.op in ("concat", "pad", "max_pool", "average_pool"):
+            for source in node.inputs:
+                assert (net.integers[source].scale, net.integers[source].zero_point) == (
+                    net.integers[node.name].scale,
+                    net.integers[node.name].zero_point,
+                )
+
+
+def test_both_formats_agree_with_the_fake_quantized_net_and_with_each_other(net: Net, tmp_path: Path) -> None:
+    wanted = tf.nn.softmax(net.fake(net.images)).numpy()
+    labels = wanted.argmax(axis=1)
+    found = {name: session.run(net.images) for name, session in sessions(net, tmp_path, net.integers).items()}
+    between = parity(found["tflite"], found["onnx"], labels, step=1 / 256)
+    # Two output steps: one for rounding in the last softmax, one for a logit a step apart.
+    assert between["within_2_steps"] >= 0.95
+    assert between["max_steps"] <= 8
+    for name, probabilities in found.items():
+        # Random nets leave classes close together: what is compared is probabilities, not the winner.
+        assert np.abs(probabilities - wanted).max() < 0.12, name
+
+
+def test_a_wrong_zero_point_is_caught_by_parity(net: Net, tmp_path: Path) -> None:
+    alone = [node.name for node in net.graph.nodes if list(same_scale_groups(net.graph).values()).count(node.name) == 1]
+    middle = alone[len(alone) // 2]
+    # One grid off by a quarter of its range, and everything after it with it.
+    broken = {**net.integers, middle: replace(net.integers[middle], zero_point=net.integers[middle].zero_point // 2 + 30)}
+    right = sessions(net, tmp_path, net.integers)["tflite"].run(net.images)
+    (tmp_path / "net.tflite").write_bytes(write_tflite_int8(net.graph, broken, description="", metadata={}))
+    wrong = litert.open_session(tmp_path / "net.tflite", threads=1).run(net.images)
+    assert parity(right, wrong, right.argmax(axis=1), step=1 / 256)["max_steps"] > 8
+
+
+def test_nothing_in_the_onnx_file_is_left_in_float_after_optimization(net: Net, tmp_path: Path) -> None:
+    import onnxruntime
+
+    sessions(net, tmp_path, net.integers)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), options, providers=["CPUExecutionProvider"])
+    ops = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert not {"Conv", "Add", "Concat", "BatchNormalization", "AveragePool"} & set(ops)
+
+
+def test_a_dead_channel_keeps_its_bias() -> None:
+    from edgetl.quantization.graph import Node
+
+    kernel = np.zeros((1, 1, 2, 2), np.float32)
+    kernel[..., 0] = 1.0
+    graph = Graph(
+        (
+            Node("x", "input", shape=(1, 4, 4, 2)),
+            Node(
+                "y",
+                "conv",
+                ("x",),
+                {"strides": [1, 1], "padding": "same", "activation": "none"},
+                (1, 4, 4, 2),
+                kernel,
+                np.array([0.1, -3.0], np.float32),
+            ),
+        )
+    )
+    made = quantize_graph(graph, {"x": (-1.0, 1.0), "y": (-4.0, 4.0)})["y"]
+    assert made.kernel_scales is not None and made.bias is not None
+    np.testing.assert_allclose(made.bias * affine_int8(-1.0, 1.0)[0] * made.kernel_scales, [0.1, -3.0], rtol=1e-3)

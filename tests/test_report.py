@@ -1,0 +1,336 @@
+"""Verdicts: what passes, what fails, what is not proven; and the exit code that scripts read."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+
+from edgetl.report import Check, exit_code, judge, make_report, verdict
+from edgetl.target import load_target
+
+PI = load_target("raspberry-pi-4")
+HERE = load_target("this-machine")
+
+MODELS = [
+    {
+        "role": "teacher",
+        "precision": "float32",
+        "format": "tflite",
+        "file": "teacher.float32.tflite",
+        "bytes": 9_000_000,
+    },
+    {
+        "role": "student",
+        "precision": "float32",
+        "format": "tflite",
+        "file": "student.float32.tflite",
+        "bytes": 2_400_000,
+    },
+    {
+        "role": "student",
+        "precision": "float16",
+        "format": "tflite",
+        "file": "student.float16.tflite",
+        "bytes": 1_200_000,
+    },
+    {"role": "student", "precision": "int8", "format": "tflite", "file": "student.int8.tflite", "bytes": 700_000},
+    {"role": "student", "precision": "float32", "format": "onnx", "file": "student.float32.onnx", "bytes": 2_400_000},
+    {"role": "student", "precision": "int8", "format": "onnx", "file": "student.int8.onnx", "bytes": 710_000},
+]
+RUNTIME = {"tflite": "litert-cpu", "onnx": "ort-cpu"}
+
+
+def pair(lost=1, gained=1, n=5000):
+    return {"n": n, "top1_agreement": 1 - (lost + gained) / n, "max_abs": 0.01, "lost": lost, "gained": gained}
+
+
+def latency(p90=5.0, interval=(4.9, 5.2), threads=1):
+    return {
+        "p50_ms": 4.0,
+        "p90_ms": p90,
+        "p99_ms": 9.0,
+        "p90_interval_ms": list(interval),
+        "runs": 200,
+        "threads": threads,
+    }
+
+
+def measured(*, drop=None, late=None, parity=()):
+    """Measurements of every file on its own runtime; `drop` and `late` replace those of the int8 TFLite file."""
+    files = {}
+    for row in MODELS:
+        runtime = RUNTIME[row["format"]]
+        files[row["file"]] = {"against_float": {runtime: pair()}, "latency": {runtime: latency()}}
+    if drop is not None:
+        files["student.int8.tflite"]["against_float"] = {"litert-cpu": drop}
+    if late is not None:
+        files["student.int8.tflite"]["latency"] = {"litert-cpu": late}
+    return {"files": files, "parity": list(parity)}
+
+
+def one(checks, metric, part="student.int8.tflite") -> Check:
+    found = [check for check in checks if check.metric == metric and part in check.subject]
+    assert len(found) == 1, checks
+    return found[0]
+
+
+# --- a verdict -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((-0.5, 0.9), "pass"),
+        ((-0.5, 1.0), "pass"),
+        ((0.5, 1.0001), "inconclusive"),
+        ((1.0, 1.5), "inconclusive"),
+        ((1.0001, 1.5), "fail"),
+        ((float("nan"), float("nan")), "inconclusive"),
+        ((0.0, float("inf")), "inconclusive"),
+    ],
+    ids=str,
+)
+def test_a_verdict_is_drawn_on_the_whole_interval(interval, expected):
+    assert verdict(1.0, interval) == expected
+
+
+# --- accuracy ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "n", "expected"),
+    [
+        (5, 5, 5000, "pass"),
+        (0, 40, 1000, "pass"),
+        (200, 20, 2000, "fail"),
+        (3, 1, 100, "inconclusive"),
+        (0, 0, 30, "inconclusive"),
+    ],
+    ids=["none", "better than float", "nine in a hundred", "too few photos", "no difference at all on too few photos"],
+)
+def test_the_drop_is_judged_against_the_float_student_on_the_same_photos(lost, gained, n, expected):
+    check = one(judge(PI, MODELS, measured(drop=pair(lost, gained, n))), "top1_drop_pp")
+    assert check.status == expected
+    assert check.measured == pytest.approx(100 * (lost - gained) / n)
+    assert check.interval[0] < check.measured < check.interval[1]
+    assert (check.subject, check.limit) == ("student.int8.tflite@litert-cpu", PI.budget.top1_drop_pp)
+    assert f"right on {lost} photos, this file alone on {gained}, of {n}" in check.reason
+
+
+def test_what_is_inconclusive_says_how_many_photos_it_would_take():
+    check = one(judge(PI, MODELS, measured(drop=pair(3, 1, 100))), "top1_drop_pp")
+    assert check.status == "inconclusive"
+    assert "about " in check.reason and "test photos would decide it" in check.reason
+    at_the_limit = one(judge(PI, MODELS, measured(drop=pair(3, 2, 100))), "top1_drop_pp")
+    assert at_the_limit.status == "inconclusive" and "the drop is the limit itself" in at_the_limit.reason
+
+
+def test_each_shipped_file_is_judged_and_no_other():
+    checks = judge(PI, MODELS, measured())
+    assert {check.subject for check in checks if check.metric == "top1_drop_pp"} == {
+        "student.int8.tflite@litert-cpu",
+        "student.int8.onnx@ort-cpu",
+    }
+    assert {check.subject for check in checks if check.metric == "model_bytes"} == {
+        "student.int8.tflite",
+        "student.int8.onnx",
+    }
+
+
+def test_one_bad_file_of_two_is_a_failure():
+    checks = judge(PI, MODELS, measured(drop=pair(200, 20, 2000)))
+    assert one(checks, "top1_drop_pp", "onnx").status == "pass"
+    assert exit_code(checks, strict=False) == 6
+
+
+@pytest.mark.parametrize(
+    "entry", [None, {}, {"against_float": {}, "latency": {}}], ids=["no entry", "an empty one", "no runtime in it"]
+)
+def test_a_file_that_no_runtime_here_opens_is_unmeasured_not_passed(entry):
+    measurements = measured()
+    del measurements["files"]["student.int8.onnx"]
+    if entry is not None:
+        measurements["files"]["student.int8.onnx"] = entry
+    for target in (PI, HERE):
+        checks = judge(target, MODELS, measurements)
+        drop = one(checks, "top1_drop_pp", "student.int8.onnx")
+        assert (drop.status, drop.measured, drop.interval) == ("unmeasured", None, None)
+        assert drop.reason
+        assert one(checks, "latency_p90_ms", "student.int8.onnx").status == "unmeasured"
+        assert exit_code(checks, strict=True) == 8
+
+
+def test_a_target_for_which_nothing_is_exported_is_unmeasured_not_passed():
+    jetson = load_target("jetson-orin-nano").model_copy(update={"precision": "float16", "runtimes": ("ort-cuda",)})
+    checks = judge(jetson, MODELS, measured())
+    assert [check.status for check in checks] == ["unmeasured"]
+    assert exit_code(checks, strict=True) == 8
+
+
+# --- size ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(PI.budget.model_bytes, "pass"), (PI.budget.model_bytes + 1, "fail")],
+    ids=["at the limit", "a byte over"],
+)
+def test_the_size_is_judged_to_the_byte(size, expected):
+    models = [{**row, "bytes": size} if row["file"] == "student.int8.tflite" else row for row in MODELS]
+    check = one(judge(PI, models, measured()), "model_bytes")
+    assert (check.status, check.measured, check.interval) == (expected, size, None)
+
+
+# --- latency -------------------------------------------------------------------------------------------------------
+
+
+def test_the_latency_of_another_device_is_unmeasured_however_fast_this_one_is():
+    check = one(judge(PI, MODELS, measured(late=latency(0.1, (0.1, 0.1), threads=PI.budget.threads))), "latency_p90_ms")
+    assert (check.status, check.measured) == ("unmeasured", None)
+    assert PI.device.description in check.reason
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [((10.0, 49.0), "pass"), ((40.0, 60.0), "inconclusive"), ((51.0, 60.0), "fail")],
+    ids=["inside", "across", "past"],
+)
+def test_the_latency_of_this_machine_is_judged_on_the_interval_of_its_p90(interval, expected):
+    check = one(judge(HERE, MODELS, measured(late=latency(45.0, interval))), "latency_p90_ms")
+    assert (check.status, check.limit, check.measured, check.interval) == (expected, 50.0, 45.0, interval)
+    assert check.subject == "student.int8.tflite@litert-cpu"
+
+
+def test_a_latency_on_other_threads_than_the_budgets_is_not_a_latency_of_the_budget():
+    check = one(judge(HERE, MODELS, measured(late=latency(1.0, (0.9, 1.1), threads=4))), "latency_p90_ms")
+    assert check.status == "unmeasured"
+    assert "4 thread" in check.reason
+
+
+def test_a_target_without_a_latency_budget_has_no_latency_check():
+    target = HERE.model_copy(update={"budget": HERE.budget.model_copy(update={"latency_p90_ms": None})})
+    assert not [check for check in judge(target, MODELS, measured()) if check.metric == "latency_p90_ms"]
+
+
+# --- parity --------------------------------------------------------------------------------------------------------
+
+
+def parity(b, *, a="keras:student", max_abs=1e-6, agreement=1.0, n=300, **more):
+    return {"a": a, "b": b, "n": n, "top1_agreement": agreement, "max_abs": max_abs, "lost": 0, "gained": 0, **more}
+
+
+FLOAT32, FLOAT16, INT8 = (
+    f"models/student.{precision}.tflite@litert-cpu" for precision in ("float32", "float16", "int8")
+)
+PARITY = {
+    "float32 as Keras": (parity(FLOAT32), "pass"),
+    "float32 another net": (parity(FLOAT32, max_abs=0.02), "fail"),
+    "float32 not a number": (parity(FLOAT32, max_abs=float("nan")), "fail"),
+    "float16 as Keras": (parity(FLOAT16, max_abs=0.02), "pass"),
+    "float16 another net": (parity(FLOAT16, max_abs=0.4), "fail"),
+    "int8 but for ties": (parity(INT8, agreement=0.9967, max_abs=0.3), "pass"),
+    "int8 another net": (parity(INT8, agreement=0.98, max_abs=0.1), "fail"),
+    "int8, one photo of few": (parity(INT8, agreement=29 / 30, n=30), "pass"),
+    "int8, two photos of few": (parity(INT8, agreement=28 / 30, n=30), "fail"),
+    "two int8 formats that differ": (parity("models/student.int8.onnx@ort-cpu", a=INT8, agreement=0.9), "fail"),
+}
+
+
+@pytest.mark.parametrize("kind", PARITY)
+def test_parity_with_what_was_trained(kind):
+    measurement, expected = PARITY[kind]
+    checks = judge(PI, MODELS, measured(parity=[measurement]))
+    check = checks[-1]
+    assert check.status == expected
+    assert check.subject == f"{measurement['a'].removeprefix('models/')} = {measurement['b'].removeprefix('models/')}"
+    assert exit_code(checks, strict=False) == (6 if expected == "fail" else 0)
+
+
+def test_parity_of_files_that_do_not_ship_is_judged_too():
+    """A broken float export says that the exporter is broken, whatever the target ships."""
+    checks = judge(
+        PI,
+        MODELS,
+        measured(parity=[parity("models/teacher.float32.tflite@litert-cpu", a="keras:teacher", max_abs=0.5)]),
+    )
+    assert exit_code(checks, strict=False) == 6
+
+
+# --- exit codes ----------------------------------------------------------------------------------------------------
+
+
+def checks_of(*pairs):
+    return [Check(metric, "x", 1.0, None, None, status) for metric, status in pairs]
+
+
+@pytest.mark.parametrize(
+    ("checks", "relaxed", "strict"),
+    [
+        ([], 0, 0),
+        ([("top1_drop_pp", "pass"), ("model_bytes", "pass")], 0, 0),
+        ([("top1_drop_pp", "fail")], 6, 6),
+        ([("max_abs_probability", "fail")], 6, 6),
+        ([("top1_disagreement", "fail")], 6, 6),
+        ([("latency_p90_ms", "fail")], 7, 7),
+        ([("model_bytes", "fail")], 7, 7),
+        ([("model_bytes", "fail"), ("top1_drop_pp", "fail")], 6, 6),
+        ([("top1_drop_pp", "inconclusive")], 0, 8),
+        ([("latency_p90_ms", "unmeasured")], 0, 8),
+        ([("latency_p90_ms", "unmeasured"), ("model_bytes", "fail")], 7, 7),
+    ],
+    ids=[
+        "no checks",
+        "all pass",
+        "accuracy",
+        "float parity",
+        "int8 parity",
+        "latency",
+        "size",
+        "accuracy before size",
+        "inconclusive",
+        "unmeasured",
+        "a failure before what is not proven",
+    ],
+)
+def test_the_exit_code_is_the_worst_verdicts(checks, relaxed, strict):
+    for order in itertools.permutations(checks):
+        assert exit_code(checks_of(*order), strict=False) == relaxed
+        assert exit_code(checks_of(*order), strict=True) == strict
+
+
+# --- the report ----------------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_plain_data_with_what_the_design_lists():
+    measurements = {**measured(parity=[parity(INT8)]), "keras": {}, "machine": {}, "runtimes": {}}
+    split = ["train"] * 8 + ["validate"] * 1 + ["test"] * 2
+    dataset = {
+        "classes": ["cats", "dogs"],
+        "photos": [{"sha256": str(i), "label": i % 2, "split": name} for i, name in enumerate(split)],
+        "fingerprint": "sha256:f",
+        "duplicates": 1,
+        "left_out": [],
+    }
+    report = make_report(
+        PI,
+        recipe={},
+        dataset=dataset,
+        n_calibrate=4,
+        stages=[],
+        models=MODELS,
+        measurements=measurements,
+        histories={},
+        sources={},
+    )
+    assert json.loads(json.dumps(report)) == json.loads(json.dumps(report, allow_nan=False))
+    assert report["schema_version"] == 1
+    counts = {key: report["dataset"][key] for key in ("n_train", "n_validate", "n_test", "n_calibrate")}
+    assert counts == {"n_train": 8, "n_validate": 1, "n_test": 2, "n_calibrate": 4}
+    assert {row["file"]: row["ships"] for row in report["models"]} == {
+        f"models/{row['file']}": row["precision"] == "int8" for row in MODELS
+    }
+    assert [
+        Check(**{**check, "interval": check["interval"] and tuple(check["interval"])}) for check in report["checks"]
+    ] == judge(PI, MODELS, measurements)
