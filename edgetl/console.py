@@ -135,10 +135,10 @@ def human_bytes(count: float) -> str:
     ('608 kB', '14.2 MB', '12 B')
     """
     for unit in ("B", "kB", "MB"):
-        if count < 999.5 or unit == "MB":
-            return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.3g} {unit}"
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
         count /= 1000
-    raise AssertionError
+    return f"{count:.3g} GB"
 
 
 def _share(value: float) -> str:
@@ -204,7 +204,8 @@ def _figure(metric: str, value: float | None, interval: Sequence[float] | None) 
     if metric == "model_bytes":
         return human_bytes(value)
     if metric == "top1_disagreement":
-        return f"{100 * value:.1f} %"
+        shown = f"{100 * value:.1f} %"
+        return f"{shown} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else shown
     if metric == "max_abs_probability":
         return f"{value:.1g}"
     shown = f"{value:.2f}"

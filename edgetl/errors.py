@@ -70,3 +70,7 @@ class TrainingError(EdgetlError):
     """Training diverged or a conversion failed."""
 
     exit_code = EXIT_TRAINING
+
+
+class DiskFullError(TrainingError):
+    """A stage ran out of disk: what was finished is kept."""

@@ -33,7 +33,6 @@ _BUILD_MODULES = (
     "onnx",
     "h5py",
     "jinja2",
-    "matplotlib",
     "onnxruntime",
     "ai_edge_litert",
 )
@@ -229,6 +228,8 @@ def _verdict_code(report: Mapping[str, Any], strict: bool) -> int:
 
 
 def _check_place(place: Path, overwrite: bool) -> None:
+    if place.resolve() == Path.cwd():
+        raise UsageError("The bundle cannot be the folder you are in.", fix="name a folder in it: --out out")
     if place.exists() and not place.is_dir():
         raise UsageError(f"{place} is a file.", fix="name a folder with --out")
     if place.is_dir() and any(place.iterdir()):

@@ -42,13 +42,13 @@ def render_html(report: Mapping[str, Any]) -> str:
     )
     rows = _model_rows(report["models"])
     parity = [check for check in report["checks"] if check["metric"] in _PARITY_METRICS]
-    return environment.from_string(source).render(
+    page = environment.from_string(source).render(
         report=report,
         verdict=_verdict(report["checks"]),
         facts=_facts(report),
         check_groups=_check_groups(report["checks"]),
         rows=rows,
-        conditions=_conditions(rows),
+        conditions=list(dict.fromkeys(_condition(row["latency"]) for row in rows if row["latency"])),
         chain=_chain(report["keras"], rows),
         scatter=_scatter(rows),
         training=[_training(name, history) for name, history in report["training"].items()],
@@ -56,6 +56,8 @@ def render_html(report: Mapping[str, Any]) -> str:
         parity_status={check["subject"]: check["status"] for check in parity},
         recipe="\n".join(f"{key} = {value}" for key, value in _flat(report["recipe"])),
     )
+    # A name with bytes that are not UTF-8 must not lose a build its report at the last step.
+    return page.encode("utf-8", "backslashreplace").decode()
 
 
 # ---- figures as text ----
@@ -103,14 +105,16 @@ def _count(value: float) -> str:
 
 def _duration(seconds: float) -> str:
     """
-    >>> _duration(4.26), _duration(85.6), _duration(4000)
-    ('4.3\\xa0s', '1\\xa0min 26\\xa0s', '1\\xa0h 7\\xa0min')
+    >>> _duration(4.26), _duration(119.7), _duration(4000)
+    ('4.3\\xa0s', '2\\xa0min 0\\xa0s', '1\\xa0h 7\\xa0min')
     """
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f}{_NBSP}s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)}{_NBSP}min {int(seconds % 60 + 0.5)}{_NBSP}s"
-    return f"{int(seconds // 3600)}{_NBSP}h {round(seconds % 3600 / 60)}{_NBSP}min"
+    if seconds < 3599.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes}{_NBSP}min {rest}{_NBSP}s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours}{_NBSP}h {minutes}{_NBSP}min"
 
 
 def _small(value: float) -> str:
@@ -155,37 +159,39 @@ _METRICS: dict[str, tuple[str, str, Callable[[float], str]]] = {
 _PARITY_METRICS = ("max_abs_probability", "top1_disagreement")
 
 
+def _metric(name: str) -> tuple[str, str, Callable[[float], str]]:
+    return _METRICS.get(name, (name, "", "{:.4g}".format))
+
+
 def _figure(value: float, metric: str) -> str:
-    return _METRICS[metric][2](value) if metric in _METRICS else f"{value:.4g}"
-
-
-def _label(metric: str) -> str:
-    return _METRICS[metric][0] if metric in _METRICS else metric
+    return _metric(metric)[2](value)
 
 
 def _verdict(checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The worst status, a word for it and one sentence."""
     by_status: dict[str, list[str]] = {}
     for check in checks:
-        by_status.setdefault(check["status"], []).append(_label(check["metric"]).lower())
+        by_status.setdefault(check["status"], []).append(_metric(check["metric"])[0].lower())
 
     def named(status: str) -> str:
         return ", ".join(dict.fromkeys(by_status[status]))
 
     if not checks:
         return {"status": "unmeasured", "word": "not proven", "sentence": "Nothing was checked."}
-    if "fail" in by_status:
-        n = len(by_status["fail"])
-        sentence = f"{n} of {len(checks)} checks failed: {named('fail')}."
-        return {"status": "fail", "word": "failed", "sentence": sentence}
     unproven = [
         f"{len(by_status[status])} {status} ({named(status)})"
         for status in ("inconclusive", "unmeasured")
         if status in by_status
     ]
-    if unproven:
-        n = len(checks) - len(by_status.get("pass", ()))
-        sentence = f"No check failed, but {n} of {len(checks)} {'is' if n == 1 else 'are'} not proven: {' and '.join(unproven)}."
+    n_fail = len(by_status.get("fail", ()))
+    n_open = len(checks) - n_fail - len(by_status.get("pass", ()))
+    if n_fail:
+        rest = f"; {n_open} more {'is' if n_open == 1 else 'are'} not proven" if n_open else ""
+        sentence = f"{n_fail} of {len(checks)} checks failed: {named('fail')}{rest}."
+        return {"status": "fail", "word": "failed", "sentence": sentence}
+    if n_open:
+        are = "is" if n_open == 1 else "are"
+        sentence = f"No check failed, but {n_open} of {len(checks)} {are} not proven: {' and '.join(unproven)}."
         return {"status": "inconclusive", "word": "not proven", "sentence": sentence}
     return {"status": "pass", "word": "passed", "sentence": f"All {len(checks)} checks passed."}
 
@@ -229,9 +235,9 @@ def _facts(report: Mapping[str, Any]) -> list[dict[str, str]]:
         facts.append({"name": "File size", "value": size, "note": f"at most {limit} allowed"})
     latencies = [entry for model in shipped for entry in model["latency"].values()]
     if latencies:
-        here = latencies[0]["processor"] + ("" if target["is_this_machine"] else ", which is not the target")
+        where = _condition(latencies[0]) + ("" if target["is_this_machine"] else ", which is not the target")
         value = _span([entry["p90_ms"] for entry in latencies], _ms)
-        facts.append({"name": "Latency p90", "value": value, "note": f"measured on {here}"})
+        facts.append({"name": "Latency p90", "value": value, "note": where})
     photos = sum(dataset[key] for key in ("n_train", "n_validate", "n_test"))
     facts.append({"name": "Data", "value": f"{photos:,} photos", "note": f"{len(dataset['classes'])} classes"})
     return facts
@@ -241,11 +247,8 @@ def _check_groups(checks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Checks by metric, in the order they came, each with the geometry of its bar."""
     groups: dict[str, dict[str, Any]] = {}
     for check in checks:
-        metric = check["metric"]
-        group = groups.setdefault(
-            metric,
-            {"label": _label(metric), "what": _METRICS[metric][1] if metric in _METRICS else "", "checks": []},
-        )
+        label, what, _ = _metric(check["metric"])
+        group = groups.setdefault(check["metric"], {"label": label, "what": what, "checks": []})
         group["checks"].append({**check, "bar": _check_bar(check)})
     return list(groups.values())
 
@@ -275,13 +278,8 @@ def _model_rows(models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _conditions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """How the latencies were taken; one entry where all of them were taken alike."""
-    taken = [row["latency"] for row in rows if row["latency"]]
-    return list(dict.fromkeys(_condition(latency) for latency in taken))
-
-
 def _condition(latency: Mapping[str, Any]) -> str:
+    """How a latency was taken."""
     threads = latency["threads"]
     return f"{latency['runs']} runs, {threads} thread{'' if threads == 1 else 's'}, on {latency['processor']}"
 
@@ -289,38 +287,29 @@ def _condition(latency: Mapping[str, Any]) -> str:
 def _chain(keras: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Top-1 from the trained teacher to every exported file, on one axis."""
     words = {"teacher": "teacher, float", "student": "student, float", "quantized": "student, fake-quantized"}
-    steps = [(words.get(name, name), "Keras", False, entry) for name, entry in keras.items()]
-    steps += [
-        (_plain(row["model"]["file"]), row["runtime"], row["model"]["ships"], row["accuracy"])
-        for row in rows
-        if row["accuracy"]
+    steps: list[dict[str, Any]] = [
+        {"name": words.get(name, name), "runtime": "Keras", "ships": False, **keras[name]} for name in keras
     ]
+    for row in rows:
+        if row["accuracy"]:
+            model = row["model"]
+            step = {"name": _plain(model["file"]), "runtime": row["runtime"], "ships": model["ships"]}
+            steps.append({**step, **row["accuracy"]})
     if not steps:
         return None
-    domain = (min(entry["interval"][0] for *_, entry in steps), max(entry["interval"][1] for *_, entry in steps))
+    domain = (min(step["interval"][0] for step in steps), max(step["interval"][1] for step in steps))
     ticks = [{"at": plots.track(tick, domain), "value": tick} for tick in plots.nice_ticks(*domain, 4)]
     plots.write_ticks(ticks, _percent, scale=100)
-    return {
-        "ticks": ticks,
-        "steps": [
-            {
-                "name": name,
-                "runtime": runtime,
-                "ships": ships,
-                "top1": entry["top1"],
-                "interval": entry["interval"],
-                "bar": plots.bar(*entry["interval"], entry["top1"], domain),
-            }
-            for name, runtime, ships, entry in steps
-        ],
-    }
+    for step in steps:
+        step["bar"] = plots.bar(low=step["interval"][0], high=step["interval"][1], point=step["top1"], domain=domain)
+    return {"ticks": ticks, "steps": steps}
 
 
 def _scatter(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Accuracy against latency, a dot a file and runtime. None when nothing was timed."""
     dots = []
     for row in sorted(rows, key=lambda row: not row["model"]["ships"]):
-        if row["accuracy"] and row["latency"]:
+        if row["accuracy"] and row["latency"] and row["latency"]["p50_ms"] > 0:
             name, several = _plain(row["model"]["file"]), len(row["model"]["accuracy"]) > 1
             low, high = row["accuracy"]["interval"]
             x, y = row["latency"]["p50_ms"], row["accuracy"]["top1"]
@@ -336,21 +325,17 @@ def _scatter(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return picture
 
 
-# ---- training ----
+# ---- training and confusion ----
+
+_CURVES = {"train_loss": "Training loss", "validate_loss": "Validation loss", "validate_top1": "Validation top-1"}
 
 
 def _training(name: str, history: Mapping[str, Any]) -> dict[str, Any]:
     """One stage: its three curves, and what its best epoch came to."""
     epochs, before = history["epochs"], history.get("before_training") or {}
     curves = []
-    for key, title in (
-        ("train_loss", "Training loss"),
-        ("validate_loss", "Validation loss"),
-        ("validate_top1", "Validation top-1"),
-    ):
+    for key, title in _CURVES.items() if epochs else ():
         points = [(row["epoch"], row[key]) for row in epochs]
-        if not points:
-            continue
         is_share = key == "validate_top1"
         curve = plots.curve(
             points, best_epoch=history["best_epoch"], before=before.get(key), top=1 if is_share else 1e9
@@ -369,9 +354,6 @@ def _training(name: str, history: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-# ---- confusion ----
-
-
 def _confusions(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The shipped files' matrices; files whose counts are the same share one."""
     found: list[tuple[list[list[int]], list[str]]] = []
@@ -388,7 +370,7 @@ def _confusions(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, Any]:
     """Rows with recall and its interval, precision by column, and the commonest mistakes. matrix: [true][predicted]."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i, counts in enumerate(matrix):
         n = sum(counts)
         cells = [

@@ -6,6 +6,7 @@ and is a tenth of the size.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -138,7 +139,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 def write_ticks(ticks: Sequence[dict[str, Any]], write: Callable[[float, int], str], *, scale: float = 1.0) -> None:
     """Give each tick its `text`, with as many digits as their distance needs. scale: of the shown figure."""
     values = sorted(tick["value"] for tick in ticks)
-    step = min((b - a for a, b in zip(values, values[1:], strict=False)), default=0.1)
+    step = min((b - a for a, b in itertools.pairwise(values)), default=0.1)
     digits = max(0, -math.floor(math.log10(step * scale) + 1e-9))
     for tick in ticks:
         tick["text"] = write(tick["value"], digits)

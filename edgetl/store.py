@@ -27,15 +27,9 @@ from typing import Any
 import filelock
 import platformdirs
 
-from edgetl.errors import EdgetlError
+from edgetl.errors import DiskFullError, UsageError
 
 _CHUNK = 1 << 20
-
-
-class StoreError(EdgetlError):
-    """The cache folder cannot be used."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -106,12 +100,12 @@ class Store:
         self.downloads = root / "downloads"
 
     def prepare(self) -> None:
-        """Make the folders. Raises StoreError where that is not allowed."""
+        """Make the folders. Raises UsageError where that is not allowed."""
         try:
             for folder in (self.artifacts, self.partial, self.locks, self.downloads):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(
+            raise UsageError(
                 f"The cache folder {self.root} cannot be written.",
                 why=str(error),
                 fix="name another with --cache or EDGETL_CACHE",
@@ -180,7 +174,7 @@ class Store:
                 return self._commit(key, kind, parents, out, seconds, options), False
             except OSError as error:
                 if error.errno == 28:
-                    raise StoreError(
+                    raise DiskFullError(
                         "The disk is full.",
                         why=str(error),
                         fix=f"free some space (`edgetl cache clear` empties {self.root}) and run again: finished stages and epochs are kept",

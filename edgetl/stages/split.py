@@ -46,7 +46,9 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     dataset = {
         "classes": classes,
         "photos": rows,
-        "left_out": [{"what": offender.what, "why": offender.why} for offender in offenders],
+        "left_out": [
+            {"what": offender.what.replace(f"{listing.source}/", ""), "why": offender.why} for offender in offenders
+        ],
         "duplicates": len(listing.photos) - len({photo.sha256 for photo in listing.photos}),
         "fingerprint": f"sha256:{listing.fingerprint}",
     }

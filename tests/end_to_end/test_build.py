@@ -36,7 +36,7 @@ batch_size = 16
 [calibration]
 photos = 32
 [verify]
-runs = 20
+runs = 30
 warmup_runs = 2
 """
 

@@ -51,8 +51,9 @@ def test_tensors_that_must_share_a_scale_get_one_range(estimator):
 
 
 @pytest.mark.parametrize("estimator", ["minmax", "mse"])
-def test_the_inputs_grid_is_the_contracts_whatever_the_photos_are(estimator):
-    ranges = estimate(estimator, batches=[batch * 0.1 for batch in BATCHES])
+@pytest.mark.parametrize("contrast", [0.1, 3.0])
+def test_the_inputs_grid_is_the_contracts_whatever_the_photos_are(contrast, estimator):
+    ranges = estimate(estimator, batches=[batch * contrast for batch in BATCHES])
     assert ranges["image"] == ranges["padded"] == INPUT_RANGE
 
 

@@ -1,0 +1,350 @@
+"""The page says what the report says, opens without a network, and is not a way in for what somebody called a class."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from edgetl.recipe import make_recipe
+from edgetl.report import make_report
+from edgetl.report_html import render_html
+from edgetl.report_plots import scatter
+from edgetl.target import load_target
+
+EVIL = "<script>alert(1)</script>"
+VOID = {"meta", "br"}
+
+
+def _accuracy(hits: int, n: int = 100) -> dict[str, Any]:
+    return {"top1": hits / n, "n": n, "interval": [hits / n - 0.06, min(1.0, hits / n + 0.05)]}
+
+
+def _latency(p50_ms: float, **change: Any) -> dict[str, Any]:
+    figures = {"p50_ms": p50_ms, "p90_ms": 1.2 * p50_ms, "p99_ms": 2 * p50_ms, "runs": 200, "threads": 1}
+    return {**figures, "p90_interval_ms": [1.1 * p50_ms, 1.4 * p50_ms], "processor": "Test Processor", **change}
+
+
+def _pair(a: str, b: str, **change: Any) -> dict[str, Any]:
+    return {"a": a, "b": b, "n": 100, "top1_agreement": 0.99, "max_abs": 1e-5, "lost": 1, "gained": 0, **change}
+
+
+def _file(name: str, n_bytes: int) -> dict[str, Any]:
+    role, precision, suffix = name.split(".")
+    facts = {"file": name, "role": role, "precision": precision, "format": suffix, "bytes": n_bytes, "sha256": "0" * 64}
+    return {**facts, "macs": 29_601_200, "params": 395_493}
+
+
+def _history(n_epochs: int, **more: Any) -> dict[str, Any]:
+    rows = [
+        {"epoch": i, "train_loss": 2 / i, "validate_loss": 1 / i, "validate_top1": 1 - 0.3 / i, "learning_rate": 1e-4}
+        for i in range(1, n_epochs + 1)
+    ]
+    return {
+        "epochs": [{**row, "seconds": 2.0} for row in rows],
+        "best_epoch": n_epochs,
+        "stopped_early": False,
+        **more,
+    }
+
+
+def _report(target: str = "raspberry-pi-4", classes: tuple[str, ...] = ("rose", EVIL), **change: Any) -> dict[str, Any]:
+    """A report with a check of each status: what `edgetl build` would write of two small classes."""
+    splits = [("train", 80), ("validate", 10), ("test", 10)]
+    runs = {
+        "student.float32.tflite": ("litert-cpu", 92, 1.5, [[46, 4], [4, 46]]),
+        "student.int8.tflite": ("litert-cpu", 91, 0.9, [[45, 5], [4, 46]]),
+        "student.int8.onnx": ("ort-cpu", 60, 1.1, [[30, 20], [20, 30]]),
+    }
+    lost = {"student.float32.tflite": (0, 0), "student.int8.tflite": (1, 0), "student.int8.onnx": (32, 0)}
+    files = {
+        file: {
+            "accuracy": {runtime: _accuracy(hits)},
+            "latency": {runtime: _latency(p50_ms)},
+            "confusion": {runtime: matrix},
+            "placement": {runtime: {"delegated": 1, "builtin": 0}},
+            "against_float": {
+                runtime: {
+                    "n": 100,
+                    "top1_agreement": 0.9,
+                    "max_abs": 0.1,
+                    "lost": lost[file][0],
+                    "gained": lost[file][1],
+                }
+            },
+        }
+        for file, (runtime, hits, p50_ms, matrix) in runs.items()
+    }
+    parts: dict[str, Any] = {
+        "recipe": make_recipe().model_dump(mode="json"),
+        "dataset": {
+            "classes": list(classes),
+            "photos": [{"split": split, "label": i % 2} for split, count in splits for i in range(count)],
+            "fingerprint": "sha256:" + "f" * 64,
+            "duplicates": 2,
+            "left_out": [{"what": f"photos/{EVIL}.jpg", "why": "the file is TIFF"}],
+        },
+        "n_calibrate": 64,
+        "stages": [{"name": "split", "seconds": 1.0, "cached": True, "made_in_seconds": 130.0, "key": "a" * 64}],
+        "models": [
+            _file("student.float32.tflite", 1_613_612),
+            _file("student.int8.tflite", 608_568),
+            _file("student.int8.onnx", 5_000_000),
+            _file("teacher.float32.tflite", 8_884_524),
+        ],
+        "measurements": {
+            "machine": {
+                "processor": "Test Processor",
+                "board": "",
+                "cores": 2,
+                "memory_bytes": 25_276_502_016,
+                "instruction_set": ["x86_64", "avx2"],
+                "os": "Linux",
+                "python": "3.11.7",
+            },
+            "runtimes": {"litert-cpu": "ready", "ort-cpu": "ready"},
+            "keras": {"teacher": _accuracy(95), "student": _accuracy(92), "quantized": _accuracy(91)},
+            "files": files,
+            "parity": [
+                _pair("keras:student", "models/student.float32.tflite@litert-cpu"),
+                _pair("keras:quantized", "models/student.int8.tflite@litert-cpu", max_steps=3.1, within_2_steps=0.98),
+            ],
+        },
+        "histories": {
+            "finetune": _history(10),
+            "distill": _history(24),
+            "quantize": _history(1, before_training={"validate_loss": 0.4, "validate_top1": 0.8}),
+        },
+        "sources": {
+            "teacher": {"weights": "imagenet", "from": "Keras' cache", "file": "w.h5", "trained_at_px": 224},
+            "student": {"weights": "none", "why": "asked for"},
+        },
+    }
+    return make_report(load_target(target), **{**parts, **change})
+
+
+def _unmeasured() -> dict[str, Any]:
+    """The same build where no runtime opens a file and nobody published anything."""
+    report = _report()
+    for model in report["models"]:
+        model.update(accuracy={}, latency={}, confusion={}, placement={}, against_float={})
+    for check in report["checks"]:
+        check.update(status="unmeasured", measured=None, interval=None, reason="no runtime here opens this file")
+    return {**report, "references": [], "parity": [], "keras": {}, "stages": [], "training": {}}
+
+
+class _Page(HTMLParser):
+    """What is on a page: the tags that are open, every attribute, and the text that is shown."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page() -> _Page:
+    return _Page(render_html(_report()))
+
+
+def test_every_tag_is_closed(page: _Page) -> None:
+    assert page.open == []
+
+
+@pytest.mark.parametrize("report", [_report(), _unmeasured()], ids=["measured", "unmeasured"])
+def test_nothing_is_loaded_from_anywhere(report: dict[str, Any]) -> None:
+    report["references"] = [{**row, "source": "https://example.org/bench"} for row in report["references"]]
+    text = render_html(report)
+    page = _Page(text)
+    assert not set(page.tags) & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
+    loads = [
+        value for name, value in page.attributes if name in ("src", "href", "xlink:href", "srcset", "data", "action")
+    ]
+    assert loads and all(value.startswith("#") for value in loads)
+    assert "url(" not in text and "@import" not in text
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+
+
+def test_contents_links_lead_somewhere(page: _Page) -> None:
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {value.removeprefix("#") for name, value in page.attributes if name == "href"} <= set(ids)
+
+
+def test_a_class_called_like_a_script_is_text() -> None:
+    report = _report()
+    report["weights"]["teacher"]["file"] = f'"{EVIL}'
+    report["checks"][0]["subject"] = report["models"][0]["file"] = f"models/{EVIL}"
+    report["recipe"]["teacher"]["weights"] = EVIL
+    text = render_html(report)
+    assert EVIL not in text
+    assert "script" not in _Page(text).tags
+    assert _Page(text).text.count(EVIL) >= 5  # shown as it is called
+
+
+def test_a_name_that_breaks_out_of_an_attribute_stays_in_it() -> None:
+    page = _Page(render_html(_report(classes=('"><b onclick="x', "' onmouseover='y"))))
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+
+
+def test_template_syntax_in_a_name_is_text() -> None:
+    assert "{{ 7 * 7 }}" in _Page(render_html(_report(classes=("{{ 7 * 7 }}", "rose")))).text
+
+
+def test_bytes_that_are_not_utf8_do_not_lose_the_report() -> None:
+    report = _report()
+    report["weights"]["teacher"]["file"] = "w\udcff.h5"
+    assert r"w\udcff.h5" in render_html(report).encode().decode()
+
+
+def test_every_status_is_there_as_a_word(page: _Page) -> None:
+    report = _report()
+    statuses = [check["status"] for check in report["checks"]]
+    assert set(statuses) == {"pass", "fail", "inconclusive", "unmeasured"}
+    shown = re.findall(r'class="status (\w+)">(\w+)<', render_html(report))
+    assert sorted(word for _, word in shown) == sorted(statuses)
+    assert all(style == word for style, word in shown)
+
+
+def test_every_check_shows_subject_and_reason(page: _Page) -> None:
+    for check in _report()["checks"]:
+        assert check["subject"] in page.text
+        assert check["reason"] in page.text
+
+
+@pytest.mark.parametrize(
+    ("statuses", "word", "sentence"),
+    [
+        (["pass", "pass"], "passed", "All 2 checks passed."),
+        (["pass", "fail", "inconclusive"], "failed", "1 of 3 checks failed: file size; 1 more is not proven."),
+        (
+            ["pass", "inconclusive", "unmeasured"],
+            "not proven",
+            "No check failed, but 2 of 3 are not proven: 1 inconclusive (file size) and 1 unmeasured (file size).",
+        ),
+        ([], "not proven", "Nothing was checked."),
+    ],
+    ids=["passed", "failed", "open", "empty"],
+)
+def test_the_verdict_is_the_worst_check(statuses: list[str], word: str, sentence: str) -> None:
+    report = _report()
+    row = {"metric": "model_bytes", "subject": "f", "limit": 1.0, "measured": 1.0, "interval": None, "reason": ""}
+    report["checks"] = [{**row, "status": status} for status in statuses]
+    page = _Page(render_html(report))
+    assert f"{word} {sentence}" in page.text
+
+
+def test_figures_carry_their_units(page: _Page) -> None:
+    for figure in (
+        "91.0 %",
+        "0.900 ms",
+        "609 kB",
+        "29.6 M",
+        "395 k",
+        "2 min 10 s",
+        "25.3 GB",
+        "1.00 pp",
+        "200 runs, 1 thread",
+    ):
+        assert figure in page.text, figure
+
+
+def test_latencies_taken_differently_say_so_row_by_row() -> None:
+    report = _report()
+    report["models"][0]["latency"]["litert-cpu"] = _latency(1.5, threads=4)
+    page = _Page(render_html(report))
+    assert "200 runs, 4 threads, on Test Processor" in page.text
+    assert "each row says how it was taken" in page.text
+
+
+def test_weights_none_is_said_clearly(page: _Page) -> None:
+    assert "weights: none" in page.text
+
+
+def test_recall_and_precision_are_of_the_matrix(page: _Page) -> None:
+    matrix = page.text.split("true ↓ taken for →")[1]
+    assert "90.0 %" in matrix  # 45 of 50 roses
+    assert re.search(r"precision, % +92 90", matrix)  # 45 of 49, 46 of 51
+
+
+def test_a_class_without_test_photos_has_no_recall() -> None:
+    report = _report()
+    for model in report["models"]:
+        model["confusion"] = {runtime: [[10, 0], [0, 0]] for runtime in model["confusion"]}
+    matrix = _Page(render_html(report)).text.split("true ↓ taken for →")[1].split("Parity")[0]
+    assert "–" in matrix
+
+
+def test_the_matrix_is_left_out_where_it_would_be_megabytes() -> None:
+    n = 100
+    report = _report(classes=tuple(f"class {i}" for i in range(n)))
+    report["models"][1]["confusion"] = {"litert-cpu": [[5 * (i == j) + (j == 0) for j in range(n)] for i in range(n)]}
+    report["models"][2]["confusion"] = {}
+    text = render_html(report)
+    assert "are too many for a table here" in text
+    assert len(text) < 300_000
+
+
+def test_what_was_not_measured_still_makes_a_page() -> None:
+    page = _Page(render_html(_unmeasured()))
+    assert page.open == []
+    assert "No check failed, but" in page.text
+    assert "No file that ships was run here" in page.text
+    assert "None is on record" in page.text
+    assert "nan" not in page.text.lower().split()
+
+
+def test_a_report_read_back_from_json_makes_the_same_page() -> None:
+    report = _report()
+    assert render_html(json.loads(json.dumps(report))) == render_html(report)
+
+
+def test_every_best_epoch_is_marked() -> None:
+    assert render_html(_report()).count('class="kept"') == 9  # three curves a stage
+
+
+@pytest.mark.parametrize("n", [1, 6, 40])
+def test_names_in_the_picture_cover_neither_each_other_nor_a_dot(n: int) -> None:
+    dots = [
+        {"x": 1 + 0.05 * i, "y": 0.9, "low": 0.86, "high": 0.95, "text": f"student.int{i}.tflite"} for i in range(n)
+    ]
+    picture = scatter(dots)
+    named = [dot for dot in picture["dots"] if dot["label"]]
+    assert named
+    boxes = [(dot["x"] - 4, dot["y"] - 4, dot["x"] + 4, dot["y"] + 4) for dot in picture["dots"]]
+    for dot in named:
+        label, width = dot["label"], 6 * len(dot["text"])
+        left = label["x"] - width if label["end"] else label["x"]
+        boxes.append((left, label["y"] - 6, left + width, label["y"] + 6))
+    overlaps = [
+        (a, b)
+        for a, b in itertools.combinations(boxes, 2)
+        if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    ]
+    assert all(pair in itertools.combinations(boxes[:n], 2) for pair in overlaps)  # dots alone may lie on each other
