@@ -22,6 +22,8 @@ from edgetl.store import Artifact
 from edgetl.training.loop import make_evaluator, train
 from edgetl.training.losses import distil_and_label_loss
 
+_BATCH = 32  # calibration photos at a time: all tensors of the net are held for so many
+
 
 def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
     """Writes graph.json, graph.npz, ranges.json, history.json."""
@@ -34,8 +36,12 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     calibration = data.calibrate(options["calibration"]["photos"], options["seed"])
 
     def calibration_images() -> Any:
-        return (normalize(pixels) for pixels, _ in iterate(evaluation_batches(calibration, batch_size=32, **views)))
+        for pixels, _ in iterate(evaluation_batches(calibration, batch_size=_BATCH, **views)):
+            yield normalize(pixels)
+            context.progress.advance(1, "ranges")
 
+    passes = 1 if options["calibration"]["estimator"] == "minmax" else 2
+    context.progress.begin(passes * -(-len(calibration) // _BATCH), unit="calibration batches")
     graph = fold(student)
     fold_error = check_folded(student, graph, next(iter(calibration_images())))
     tensors = tf.function(all_tensors(graph))
