@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from edgetl.backbones.models import load_model
 from edgetl.dataset.batches import evaluation_batches, iterate
+from edgetl.dataset.contract import View
 from edgetl.dataset.samples import load_split
 from edgetl.measure.accuracy import accuracy
 from edgetl.measure.latency import time_runs
@@ -79,12 +80,12 @@ def main() -> None:
 
     data = load_split(payload["split"], source.listing.path_of())
     spec, student = load_model(payload["distill"])
-    views: dict[str, Any] = {"size_px": recipe.dataset.input_size_px, "resize": recipe.dataset.resize}
+    view = View.of(plan.steps[-1].options)
 
     def normalized(samples: Any) -> Any:
         return (
             np.asarray(spec.normalization.apply(pixels.numpy()), np.float32)
-            for pixels, _ in iterate(evaluation_batches(samples, **views))
+            for pixels, _ in iterate(evaluation_batches(samples, view))
         )
 
     calibration = np.concatenate(list(normalized(data.calibrate(recipe.calibration.photos, recipe.seed))))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -149,6 +150,8 @@ def models_table(report: Mapping[str, Any]) -> Table:
     """One row a file and runtime; fits 80 columns."""
     first: Mapping[str, Any] = next(iter(next(iter(report["models"]))["latency"].values()), {})
     table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=0,
         title=f"{report['target']['name']}: {report['dataset']['n_test']} test photos",
         caption=f"ms: p50 and p90, {first.get('runs', 0)} runs, {first.get('threads', 0)} thread, on {first.get('processor', '?')}",
         title_justify="left",
@@ -157,7 +160,7 @@ def models_table(report: Mapping[str, Any]) -> Table:
     for name, justify in (
         ("file", "left"),
         ("runtime", "left"),
-        ("top-1 %", "right"),
+        ("top-1", "right"),
         ("95%", "right"),
         ("p50", "right"),
         ("p90", "right"),
@@ -183,14 +186,14 @@ def models_table(report: Mapping[str, Any]) -> Table:
 
 def checks_table(report: Mapping[str, Any]) -> Table:
     """One row a check."""
-    table = Table(title="Checks", title_justify="left")
+    table = Table(title="Checks", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("check", overflow="fold")
     table.add_column("measured", justify="right", no_wrap=True)
     table.add_column("limit", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for check in report["checks"]:
         table.add_row(
-            f"{check['metric']}: {check['subject']}",
+            f"{check['metric']}\n{check['subject'].replace(' = ', chr(10) + '= ')}",
             _figure(check["metric"], check["measured"], check["interval"]),
             _figure(check["metric"], check["limit"], None),
             Text(check["status"], style=_STATUS_STYLE[check["status"]]),

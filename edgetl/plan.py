@@ -112,7 +112,7 @@ def make_plan(recipe: Recipe, target: Target, *, fingerprint: str, weights: Mapp
     size = recipe.dataset.input_size_px
     dataset = recipe.dataset.model_dump()
     teacher, student = recipe.teacher.backbone, recipe.student.backbone
-    images = {"input_size_px": size, "resize": recipe.dataset.resize}
+    images = {key: dataset[key] for key in ("input_size_px", "resize", "centre_fraction")}
     drafts = [
         Step("split", "split", dataset),
         Step(

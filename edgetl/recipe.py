@@ -28,9 +28,13 @@ class DatasetOptions(_Options):
     """How photos are read and split. Fractions hold where the data does not bring its own split."""
 
     input_size_px: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 192
-    # stretch: the whole photo is squeezed to a square, so nothing is cut off (a traffic light's red lamp is at its top);
+    # stretch: the photo is squeezed to a square, so both of its ends are seen (a traffic light's red lamp is at its top);
     # crop: the middle square, shapes keep their proportions.
     resize: Literal["stretch", "crop"] = "stretch"
+    # Random crops make things larger in training than they are in whole photos; cutting a sixteenth off each edge brings
+    # them back (Touvron et al. 2019 call it the train-test discrepancy). On flower_photos' validation photos the same
+    # student went from loss 0.286, top-1 0.917 with 1.0 to 0.268, 0.933 with 0.9 and 0.262, 0.927 with 0.85.
+    centre_fraction: Annotated[float, Field(gt=0.5, le=1)] = 0.875
     validate_fraction: Fraction = 0.1
     test_fraction: Fraction = 0.1
     skip_bad: bool = False
@@ -107,7 +111,7 @@ class DistillOptions(TrainingOptions):
     0.5: 0.448, 0.857. From the 224 px weights: 0.352, 0.893 after 5 of 8.
     """
 
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 16
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 20
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-4
     # The head alone first, on frozen features; only where the student begins from trained weights.
     head_epochs: Annotated[int, Field(ge=1, le=1000)] = 40

@@ -14,23 +14,27 @@ import tensorflow as tf
 
 from edgetl import machine
 from edgetl.dataset import photos
+from edgetl.dataset.contract import View
 from edgetl.dataset.samples import Samples
 from edgetl.errors import DataError
 
 
-def evaluation_batches(samples: Samples, *, size_px: int, resize: str, batch_size: int = 64) -> Any:
+def evaluation_batches(samples: Samples, view: View, *, batch_size: int = 64) -> Any:
     """(pixels float32 [batch, size, size, 3] in 0..255, labels int32 [batch]) in the samples' order, as the contract has it."""
 
     def decode(i: np.ndarray) -> np.ndarray:
-        return photos.square(photos.load_rgb(samples.paths[int(i)]), size_px, resize)
+        return photos.square(photos.load_rgb(samples.paths[int(i)]), view.size_px, view.resize, view.centre_fraction)
 
     return (
-        _decoded(np.arange(len(samples)), samples.labels, decode, size_px).batch(batch_size).map(_to_float).prefetch(2)
+        _decoded(np.arange(len(samples)), samples.labels, decode, view.size_px)
+        .batch(batch_size)
+        .map(_to_float)
+        .prefetch(2)
     )
 
 
 def training_batches(
-    samples: Samples, *, n_classes: int, size_px: int, resize: str, batch_size: int, augment: Any, seed: int, epoch: int
+    samples: Samples, view: View, *, n_classes: int, batch_size: int, augment: Any, seed: int, epoch: int
 ) -> Any:
     """One epoch of augmented views in shuffled order: (pixels as above, class shares float32 [batch, classes]).
 
@@ -41,15 +45,15 @@ def training_batches(
     def decode(i: np.ndarray) -> np.ndarray:
         random = np.random.default_rng([seed, epoch, int(i)])
         # Decoded at no less than twice the view: what a crop of a quarter of the area needs.
-        image = photos.load_rgb(samples.paths[int(i)], at_least_px=2 * size_px)
-        return photos.random_square(image, size_px, resize, augment["crop_min_area"], random)
+        image = photos.load_rgb(samples.paths[int(i)], at_least_px=2 * view.size_px)
+        return photos.random_square(image, view.size_px, view.resize, augment["crop_min_area"], random)
 
     def vary(step: Any, batch: Any) -> Any:
         pixels, labels = batch
         draw = tf.stack([tf.constant(seed * 100_003 + epoch, tf.int64), step])
         return _mix(_vary(pixels, augment, draw), tf.one_hot(labels, n_classes), augment["mix"], draw)
 
-    batched = _decoded(order, samples.labels[order], decode, size_px).batch(
+    batched = _decoded(order, samples.labels[order], decode, view.size_px).batch(
         batch_size, drop_remainder=len(samples) >= batch_size
     )
     return batched.map(_to_float).enumerate().map(vary, num_parallel_calls=1).prefetch(2)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+
+_MEANINGS = {
+    "stretch": "the middle centre_fraction of the width and of the height, stretched to the square",
+    "crop": "the middle square of centre_fraction times the shorter side, brought to the size",
+}
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,27 @@ class Normalization:
         return Normalization(tuple(data["mean"]), tuple(data["scale"]))
 
 
-def describe_input(normalization: Normalization, *, size_px: int, resize: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class View:
+    """How a photo of any shape becomes the net's square.
+
+    resize: "stretch" takes the whole photo, "crop" its middle square. centre_fraction: of that, the middle part of each
+    side is kept (0.875: a sixteenth is cut off at each edge).
+    """
+
+    size_px: int
+    resize: str
+    centre_fraction: float
+
+    @staticmethod
+    def of(options: Mapping[str, Any]) -> View:
+        """From a step's options."""
+        return View(options["input_size_px"], options["resize"], options["centre_fraction"])
+
+
+def describe_input(normalization: Normalization, view: View) -> dict[str, Any]:
     """The preprocessing part of contract.json."""
+    size_px, resize = view.size_px, view.resize
     return {
         "shape": [1, size_px, size_px, 3],
         "layout": "NHWC",
@@ -35,10 +60,8 @@ def describe_input(normalization: Normalization, *, size_px: int, resize: str) -
         "transparency": "laid over white",
         "resize": {
             "mode": resize,
-            "meaning": {
-                "stretch": "the whole photo to the square, proportions not kept",
-                "crop": "the middle square, then to the size",
-            }[resize],
+            "centre_fraction": view.centre_fraction,
+            "meaning": _MEANINGS[resize],
             "filter": "bilinear, antialiased: the triangle is widened by the reduction factor (Pillow BILINEAR; tf.image.resize antialias=True)",
         },
         "normalization": {**asdict(normalization), "formula": "x = (pixel - mean) / scale, pixel in 0..255"},

@@ -103,17 +103,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def square(image: Image.Image, size_px: int, resize: str) -> np.ndarray:
+def square(image: Image.Image, size_px: int, resize: str, centre_fraction: float = 1.0) -> np.ndarray:
     """The net's view of a photo: uint8 [size_px, size_px, 3].
 
-    resize: "stretch" takes the whole photo, "crop" its middle square. Bilinear with support scaled by the reduction
-    (Pillow's BILINEAR): shrinking averages, it does not skip pixels.
+    resize: "stretch" takes the whole photo, "crop" its middle square; of that, the middle centre_fraction of each side.
+    Bilinear with support scaled by the reduction (Pillow's BILINEAR): shrinking averages, it does not skip pixels.
     """
-    box = None
-    if resize == "crop":
-        side = min(image.size)
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        box = (left, top, left + side, top + side)
+    seen = (min(image.size),) * 2 if resize == "crop" else image.size
+    width, height = seen[0] * centre_fraction, seen[1] * centre_fraction
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    box = (left, top, left + width, top + height)
     return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR, box=box))
 
 
@@ -122,7 +121,7 @@ def random_square(
 ) -> np.ndarray:
     """A random crop of a photo brought to the net's square: uint8 [size_px, size_px, 3].
 
-    Area drawn from [min_area, 1] of what `square` would show, aspect ratio log-uniform in [3/4, 4/3] of its own.
+    Area drawn from [min_area, 1] of the whole photo, or of its middle square, aspect ratio log-uniform in [3/4, 4/3] of its own.
     """
     if resize == "crop":
         whole_width = whole_height = float(min(image.size))

@@ -19,6 +19,7 @@ from edgetl.backbones.models import (
 from edgetl.backbones.weights import set_backbone_weights
 from edgetl.context import Context
 from edgetl.dataset.batches import evaluation_batches, iterate, training_batches
+from edgetl.dataset.contract import View
 from edgetl.dataset.samples import load_split
 from edgetl.store import Artifact
 from edgetl.training.head import train_head
@@ -33,7 +34,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     data = load_split(inputs["dataset"].path, context.photos)
     teacher_spec, teacher = load_model(inputs["teacher"].path)
     weights, source = load_first_weights(inputs["weights"].path)
-    views = {"size_px": options["input_size_px"], "resize": options["resize"]}
+    view = View.of(options)
     can_select = family_of(options["backbone"]) == family_of(teacher_spec.backbone) and _width(
         options["backbone"]
     ) <= _width(teacher_spec.backbone)
@@ -53,7 +54,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
             train_head(
                 student,
                 data.train,
-                views,
+                view,
                 normalize,
                 epochs=options["head_epochs"],
                 smoothing=0.0,
@@ -67,7 +68,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
             load_family(spec.backbone).select_channels(teacher, student)
             first = (
                 normalize(pixels)
-                for pixels, _ in iterate(evaluation_batches(data.calibrate(512, options["seed"]), **views))
+                for pixels, _ in iterate(evaluation_batches(data.calibrate(512, options["seed"]), view))
             )
             estimate_batch_norm(student, first)
     context.progress.note(
@@ -89,15 +90,15 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
         loss=loss,
         batches=lambda epoch: training_batches(
             data.train,
+            view,
             n_classes=len(data.classes),
             batch_size=options["batch_size"],
             augment=options["augment"],
             seed=options["seed"] + 1,
             epoch=epoch,
-            **views,
         ),
         steps_per_epoch=max(1, len(data.train) // options["batch_size"]),
-        validate=make_evaluator(student, lambda: evaluation_batches(data.validate, **views), normalize),
+        validate=make_evaluator(student, lambda: evaluation_batches(data.validate, view), normalize),
         options=options,
         scratch=context.scratch,
         progress=context.progress,

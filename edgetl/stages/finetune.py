@@ -18,6 +18,7 @@ from edgetl.backbones.models import (
 from edgetl.backbones.weights import set_backbone_weights
 from edgetl.context import Context
 from edgetl.dataset.batches import evaluation_batches, training_batches
+from edgetl.dataset.contract import View
 from edgetl.dataset.samples import load_split
 from edgetl.store import Artifact
 from edgetl.training.head import train_head
@@ -33,7 +34,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     weights, source = load_first_weights(inputs["weights"].path)
     spec = ModelSpec(options["backbone"], options["input_size_px"], len(data.classes), source)
     model = build_classifier(spec)
-    views = {"size_px": options["input_size_px"], "resize": options["resize"]}
+    view = View.of(options)
     normalize = spec.normalization.apply
     if weights is not None:
         set_backbone_weights(model, weights, spec.backbone)
@@ -42,7 +43,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
             train_head(
                 model,
                 data.train,
-                views,
+                view,
                 normalize,
                 epochs=options["head_epochs"],
                 smoothing=options["label_smoothing"],
@@ -63,15 +64,15 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
         loss=loss,
         batches=lambda epoch: training_batches(
             data.train,
+            view,
             n_classes=len(data.classes),
             batch_size=options["batch_size"],
             augment=options["augment"],
             seed=options["seed"],
             epoch=epoch,
-            **views,
         ),
         steps_per_epoch=max(1, len(data.train) // options["batch_size"]),
-        validate=make_evaluator(model, lambda: evaluation_batches(data.validate, **views), normalize),
+        validate=make_evaluator(model, lambda: evaluation_batches(data.validate, view), normalize),
         options=options,
         scratch=context.scratch,
         progress=context.progress,

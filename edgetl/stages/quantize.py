@@ -12,7 +12,7 @@ import tensorflow as tf
 from edgetl.backbones.models import load_model, set_seeds
 from edgetl.context import Context
 from edgetl.dataset.batches import evaluation_batches, iterate, training_batches
-from edgetl.dataset.contract import Normalization
+from edgetl.dataset.contract import Normalization, View
 from edgetl.dataset.samples import load_split
 from edgetl.quantization.fake import all_tensors, fake_quantized, trained_weights
 from edgetl.quantization.fold import check_folded, fold
@@ -32,11 +32,11 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     teacher_spec, teacher = load_model(inputs["teacher"].path)
     spec, student = load_model(inputs["student"].path)
     normalize = spec.normalization.apply
-    views = {"size_px": options["input_size_px"], "resize": options["resize"]}
+    view = View.of(options)
     calibration = data.calibrate(options["calibration"]["photos"], options["seed"])
 
     def calibration_images() -> Any:
-        for pixels, _ in iterate(evaluation_batches(calibration, batch_size=_BATCH, **views)):
+        for pixels, _ in iterate(evaluation_batches(calibration, view, batch_size=_BATCH)):
             yield normalize(pixels)
             context.progress.advance(1, "ranges")
 
@@ -53,7 +53,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
         input_range=input_range(spec.normalization),
     )
     model = fake_quantized(graph, ranges)
-    validate = make_evaluator(model, lambda: evaluation_batches(data.validate, **views), normalize)
+    validate = make_evaluator(model, lambda: evaluation_batches(data.validate, view), normalize)
     before = validate()
     context.progress.note(
         f"ranges of {len(calibration)} calibration photos alone: validation loss {before[0]:.3f}, top-1 {before[1]:.3f}"
@@ -74,12 +74,12 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
         loss=loss,
         batches=lambda epoch: training_batches(
             data.train,
+            view,
             n_classes=len(data.classes),
             batch_size=options["batch_size"],
             augment=options["augment"],
             seed=options["seed"] + 2,
             epoch=epoch,
-            **views,
         ),
         steps_per_epoch=max(1, len(data.train) // options["batch_size"]),
         validate=validate,

@@ -13,7 +13,7 @@ import numpy as np
 from edgetl import machine
 from edgetl.context import Context
 from edgetl.dataset.batches import evaluation_batches, iterate
-from edgetl.dataset.contract import Normalization, describe_input
+from edgetl.dataset.contract import Normalization, View, describe_input
 from edgetl.dataset.samples import Samples, load_split
 from edgetl.errors import MissingError
 from edgetl.measure.accuracy import accuracy, confusion, parity
@@ -35,6 +35,7 @@ _GOLDEN_PHOTOS = 5
 def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
     """Writes measurements.json, predictions.npz, input.json (the contract's input) and golden/."""
     data = load_split(inputs["dataset"].path, context.photos)
+    view = View.of(options)
     folder = inputs["models"].path
     rows = json.loads((folder / "models.json").read_text())
     # The input's normalization of each role, from the model's own code.
@@ -58,9 +59,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     role_of = {row["file"]: row["role"] for row in rows}
     predictions: dict[str, list[Any]] = {name: [] for name in [*(f"keras:{name}" for name in references), *sessions]}
     context.progress.begin(len(data.test), unit="photos")
-    for pixels, _ in iterate(
-        evaluation_batches(data.test, size_px=options["input_size_px"], resize=options["resize"], batch_size=32)
-    ):
+    for pixels, _ in iterate(evaluation_batches(data.test, view, batch_size=32)):
         images = {
             role: np.asarray(normalization.apply(pixels.numpy()), np.float32)
             for role, normalization in normalizations.items()
@@ -117,9 +116,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     np.savez(context.out / "predictions.npz", labels=labels, **whole)  # type: ignore[arg-type]
     (context.out / "measurements.json").write_text(json.dumps(measurements, indent=1))
     student = normalizations["student"]
-    (context.out / "input.json").write_text(
-        json.dumps(describe_input(student, size_px=options["input_size_px"], resize=options["resize"]), indent=1)
-    )
+    (context.out / "input.json").write_text(json.dumps(describe_input(student, view), indent=1))
     _golden(context.out / "golden", data.test, data.classes, student, rows, sessions, options)
     for session in sessions.values():
         session.close()
@@ -163,12 +160,7 @@ def _golden(
     few = Samples(
         tuple(samples.paths[i] for i in chosen), samples.labels[chosen], tuple(samples.digests[i] for i in chosen)
     )
-    pixels = np.concatenate(
-        [
-            batch.numpy()
-            for batch, _ in iterate(evaluation_batches(few, size_px=options["input_size_px"], resize=options["resize"]))
-        ]
-    )
+    pixels = np.concatenate([batch.numpy() for batch, _ in iterate(evaluation_batches(few, View.of(options)))])
     grid = next(row["input"] for row in rows if row["file"] == "student.int8.tflite")
     index = []
     for i, path in enumerate(few.paths):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from tf_keras import Model, optimizers
 
 from edgetl.context import Progress
 from edgetl.dataset.batches import evaluation_batches, iterate
+from edgetl.dataset.contract import View
 from edgetl.dataset.samples import Samples
 from edgetl.training.losses import label_loss
 
@@ -19,7 +20,7 @@ from edgetl.training.losses import label_loss
 def train_head(
     model: Any,
     samples: Samples,
-    views: Mapping[str, Any],
+    view: View,
     normalize: Callable[[Any], Any],
     *,
     epochs: int,
@@ -41,7 +42,7 @@ def train_head(
         scratch / "features.npy", mode="w+", dtype=np.float32, shape=(len(samples), width)
     )
     at = 0
-    for pixels, _ in iterate(evaluation_batches(samples, **views)):
+    for pixels, _ in iterate(evaluation_batches(samples, view)):
         rows = pooled(pixels).numpy()
         cached[at : at + len(rows)] = rows
         at += len(rows)
