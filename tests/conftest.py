@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# TFMOT works on Keras 2 only, and TensorFlow reads this once, when it is first imported.
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path

@@ -298,3 +298,30 @@ def test_an_interrupted_and_a_killed_build_go_on_to_the_same_result(work: Path, 
     whole = json.loads((work / "cache" / "artifacts" / straight["key"] / "record.json").read_text())
     # history.json holds seconds; the weights must be the same to the last bit.
     assert record["files"]["weights.npz"] == whole["files"]["weights.npz"]
+
+
+def test_several_targets_share_every_stage_and_have_a_bundle_each(work: Path, built: object) -> None:
+    command = ["--recipe", str(work / "recipe.toml"), "--out", str(work / "both"), "--json"]
+    targets = ["--target", "raspberry-pi-5", "--target", "pixel-3"]
+    done = edgetl("build", str(work / "photos"), *targets, *command, cache=work / "cache")
+    assert done.returncode in VERDICTS, done.stderr
+    results = json.loads(done.stdout)["results"]
+    assert [result["target"] for result in results] == ["raspberry-pi-5", "pixel-3"]
+    for result in results:
+        assert all(stage["cached"] for stage in result["report"]["stages"])
+        assert (work / "both" / result["target"] / "report.json").is_file()
+
+
+def test_python_gives_what_the_command_line_gives(work: Path, built: object) -> None:
+    program = (
+        "import edgetl, sys, tomllib\n"
+        f"recipe = tomllib.load(open({str(work / 'recipe.toml')!r}, 'rb'))\n"
+        f"result, = edgetl.build({str(work / 'photos')!r}, targets=['raspberry-pi-4'], out={str(work / 'api')!r}, recipe=recipe, cache={str(work / 'cache')!r})\n"
+        "print(result.exit_code, len(result.report['checks']), all(stage['cached'] for stage in result.report['stages']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    report = json.loads((work / "first" / "report.json").read_text())
+    code, checks, cached = done.stdout.split()
+    assert int(code) in VERDICTS
+    assert int(checks) == len(report["checks"])
+    assert cached == "True"

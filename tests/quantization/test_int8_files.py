@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
