@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgetl import __version__
+from edgetl.cli_options import (
+    CacheOption,
+    EffortOption,
+    JsonOption,
+    PhotosArgument,
+    RecipeOption,
+    SeedOption,
+    SizeOption,
+    SkipBadOption,
+    StudentOption,
+    TargetOption,
+    TeacherOption,
+    WeightsOption,
+)
 from edgetl.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, EdgetlError
 
 if TYPE_CHECKING:
@@ -31,38 +43,6 @@ cache_app = typer.Typer(help="Results kept between builds.", no_args_is_help=Tru
 app.add_typer(data_app, name="data")
 app.add_typer(targets_app, name="targets")
 app.add_typer(cache_app, name="cache")
-
-PhotosArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="PHOTOS",
-        help="A folder of class folders (also under train/ val/ test/), a CSV of path,label[,split], or a known data set's name.",
-    ),
-]
-TargetOption = Annotated[
-    list[str], typer.Option("--target", "-t", help="A target's name or a .toml file; may be given several times.")
-]
-CacheOption = Annotated[
-    Path | None,
-    typer.Option("--cache", help="Where results are kept between builds (EDGETL_CACHE).", envvar="EDGETL_CACHE"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")]
-RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="A recipe .toml; `edgetl init` writes one.")]
-EffortOption = Annotated[
-    Literal["quick", "standard", "thorough"], typer.Option(help="How long to train: quick is for trying things out.")
-]
-TeacherOption = Annotated[str | None, typer.Option(help="mobilenetv2-A, densenet121, densenet169 or densenet201.")]
-StudentOption = Annotated[str | None, typer.Option(help="mobilenetv2-A, with A in (0, 1.4].")]
-WeightsOption = Annotated[
-    str | None,
-    typer.Option(help="The teacher's first weights: imagenet, none or a file. 'none' holds for the student, too."),
-]
-SizeOption = Annotated[int | None, typer.Option("--input-size", help="Pixels, a multiple of 32.")]
-SeedOption = Annotated[int | None, typer.Option(help="Another seed, another split and another run.")]
-SkipBadOption = Annotated[
-    bool,
-    typer.Option("--skip-bad/--no-skip-bad", help="Go on without photos that cannot be used; the report lists them."),
-]
 
 
 def _out() -> Console:
@@ -117,34 +97,6 @@ def _store(cache: Path | None) -> Any:
     return Store(cache.expanduser() if cache else default_cache())
 
 
-@contextlib.contextmanager
-def _native_chatter_to(log: Path) -> Iterator[Console]:
-    """Send what C++ libraries write to stdout and stderr into a file; yields a console on the real stderr.
-
-    TensorFlow's libraries write to file descriptors 1 and 2 directly, before and past any setting of theirs.
-    """
-    from rich.console import Console
-
-    log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
-    terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
-    sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.dup2(sink, 1)
-        os.dup2(sink, 2)
-        yield Console(file=terminal, highlight=False)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for fd, original in zip((1, 2), kept, strict=True):
-            os.dup2(original, fd)
-            os.close(original)
-        os.close(sink)
-        terminal.close()
-
-
 @app.command()
 def build(
     photos: PhotosArgument,
@@ -176,14 +128,14 @@ def build(
         _show_plan(photos, target, made, cache, as_json)
         return
     from edgetl import pipeline
-    from edgetl.console import make_display, print_result
+    from edgetl.console import make_display, native_chatter_to, print_result
     from edgetl.target import load_target
 
     targets = [load_target(name) for name in target]
     store = _store(cache)
     store.prepare()
     log = store.root / "build.log"
-    with _native_chatter_to(log) as console:
+    with native_chatter_to(log) as console:
         try:
             results = pipeline.build(
                 photos, targets, made, out, store, make_display(console), overwrite=overwrite, strict=strict
@@ -401,6 +353,7 @@ def targets_show(
     toml: Annotated[bool, typer.Option("--toml", help="The file itself, to copy and edit.")] = False,
 ) -> None:
     """One target: its device, budget, references and sources."""
+    from edgetl.console import print_target
     from edgetl.target import load_target, shipped_targets
 
     target = load_target(name)
@@ -410,21 +363,7 @@ def targets_show(
     if as_json:
         _print_json({"target": target.model_dump(mode="json"), "is_this_machine": target.is_this_machine()})
         return
-    console = _out()
-    device, budget = target.device, target.budget
-    console.print(f"[bold]{target.name}[/bold]  {device.description}")
-    console.print(f"{device.processor}; {device.architecture}, {device.os}, {device.cores} cores")
-    console.print(f"ships {target.precision} on {', '.join(target.runtimes)}")
-    limit = f", p90 at most {budget.latency_p90_ms:g} ms on {budget.threads} thread(s)" if budget.latency_p90_ms else ""
-    console.print(f"budget: top-1 drop at most {budget.top1_drop_pp:g} points, {budget.model_bytes} bytes{limit}")
-    console.print(f"  {budget.reason}")
-    for reference in target.references:
-        console.print(
-            f"reference: {reference.model} {reference.precision} at {reference.input_size_px} px, {reference.runtime} {reference.processor} {reference.threads}: {reference.latency_ms:g} ms ({reference.statistic}; {reference.source})",
-            markup=False,
-        )
-    for source in target.sources:
-        console.print(f"source of {', '.join(source.facts)}: {source.where}", markup=False)
+    print_target(_out(), target)
 
 
 @targets_app.command("check")
@@ -445,9 +384,8 @@ def doctor(as_json: JsonOption = False, cache: CacheOption = None) -> None:
     """What is installed here, which runtimes are ready, what this machine is."""
     from importlib.util import find_spec
 
-    from rich.table import Table
-
     from edgetl import machine
+    from edgetl.console import print_doctor
     from edgetl.initial_weights import keras_models_folder
     from edgetl.pipeline import missing_build_modules
     from edgetl.plan import STAGES, installed_version
@@ -473,25 +411,7 @@ def doctor(as_json: JsonOption = False, cache: CacheOption = None) -> None:
     if as_json:
         _print_json(facts)
         return
-    console = _out()
-    described = machine.describe()
-    console.print(f"edgetl {__version__}, Python {described['python']}, {described['os']}")
-    console.print(
-        f"{described['processor']} {described['board']}: {described['cores']} cores, {int(str(described['memory_bytes'])) / 2**30:.1f} GiB",
-        markup=False,
-    )
-    table = Table()
-    for name in ("runtime or package", "state"):
-        table.add_column(name)
-    for name, state in runtimes.items():
-        table.add_row(name, state)
-    for name, version in versions.items():
-        table.add_row(name, version or "not installed")
-    console.print(table)
-    console.print(f"cache: {store.root}", soft_wrap=True)
-    console.print(
-        "`edgetl build` is ready." if not lacking else "`edgetl build` needs: pip install 'edgetl[build]'", markup=False
-    )
+    print_doctor(_out(), facts)
 
 
 @cache_app.command("list")

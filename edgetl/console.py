@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -277,3 +279,67 @@ def targets_table(targets: Sequence[Target]) -> Table:
             f"{limit:g} ms" if limit else "-",
         )
     return table
+
+
+@contextlib.contextmanager
+def native_chatter_to(log: Path) -> Iterator[Console]:
+    """Send what C++ libraries write to stdout and stderr into a file; yields a console on the real stderr.
+
+    TensorFlow's libraries write to file descriptors 1 and 2 directly, before and past any setting of theirs.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
+    sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        yield Console(file=terminal, highlight=False)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for fd, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, fd)
+            os.close(original)
+        os.close(sink)
+        terminal.close()
+
+
+def print_doctor(console: Console, facts: Mapping[str, Any]) -> None:
+    """What `edgetl doctor` found, as it gives it in JSON."""
+    machine = facts["machine"]
+    console.print(f"edgetl {facts['edgetl']}, Python {machine['python']}, {machine['os']}")
+    named = " ".join(part for part in (machine["processor"], machine["board"]) if part)
+    console.print(f"{named}: {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.1f} GiB", markup=False)
+    table = Table()
+    for name in ("runtime or package", "state"):
+        table.add_column(name)
+    for name, state in facts["runtimes"].items():
+        table.add_row(name, state)
+    for name, version in facts["packages"].items():
+        table.add_row(name, version or "not installed")
+    console.print(table)
+    console.print(f"cache: {facts['cache']}", soft_wrap=True)
+    lacking = facts["missing_for_build"]
+    ready = "`edgetl build` is ready." if not lacking else "`edgetl build` needs: pip install 'edgetl[build]'"
+    console.print(ready, markup=False)
+
+
+def print_target(console: Console, target: Target) -> None:
+    """Everything a target file says, in lines."""
+    device, budget = target.device, target.budget
+    console.print(f"[bold]{target.name}[/bold]  {device.description}")
+    console.print(f"{device.processor}; {device.architecture}, {device.os}, {device.cores} cores")
+    console.print(f"ships {target.precision} on {', '.join(target.runtimes)}")
+    limit = f", p90 at most {budget.latency_p90_ms:g} ms on {budget.threads} thread(s)" if budget.latency_p90_ms else ""
+    console.print(f"budget: top-1 drop at most {budget.top1_drop_pp:g} points, {budget.model_bytes} bytes{limit}")
+    console.print(f"  {budget.reason}")
+    for reference in target.references:
+        console.print(
+            f"reference: {reference.model} {reference.precision} at {reference.input_size_px} px, {reference.runtime} {reference.processor} {reference.threads}: {reference.latency_ms:g} ms ({reference.statistic}; {reference.source})",
+            markup=False,
+        )
+    for source in target.sources:
+        console.print(f"source of {', '.join(source.facts)}: {source.where}", markup=False)
