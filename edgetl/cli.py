@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -25,7 +26,7 @@ from edgetl.cli_options import (
     TeacherOption,
     WeightsOption,
 )
-from edgetl.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, EdgetlError
+from edgetl.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRAINING, EXIT_USAGE, EdgetlError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,7 +89,9 @@ def _recipe(
         chosen["dataset"]["skip_bad"] = True
     if seed is not None:
         chosen["seed"] = seed
-    return make_recipe(EFFORTS[effort], read_recipe(recipe) if recipe else {}, chosen)
+    # An empty table laid over something that is no table would hide that fault of the recipe.
+    chosen = {key: value for key, value in chosen.items() if value != {}}
+    return make_recipe(read_recipe(recipe) if recipe else {}, EFFORTS[effort], chosen)
 
 
 def _store(cache: Path | None) -> Any:
@@ -234,7 +237,10 @@ def init(
 
     if out.exists() and not overwrite:
         raise UsageError(f"{out} is already there.", fix="name another file with --out, or allow it with --overwrite")
-    write_atomically(out, to_toml(make_recipe(EFFORTS[effort])).encode())
+    try:
+        write_atomically(out, to_toml(make_recipe(EFFORTS[effort])).encode())
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written.", why=str(error), fix="name another file with --out") from None
     _out().print(f"{out}: edit it, then `edgetl build PHOTOS --target T --recipe {out}`")
 
 
@@ -486,6 +492,9 @@ def main() -> None:
         if show is not None and hasattr(error, "exit_code"):
             show()
             sys.exit(EXIT_USAGE)
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
+            print(f"edgetl: The disk is full.\n  why: {error}\n  fix: free some space and run again", file=sys.stderr)
+            sys.exit(EXIT_TRAINING)
         import traceback
 
         traceback.print_exc()

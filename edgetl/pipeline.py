@@ -239,12 +239,26 @@ def _check_place(place: Path, overwrite: bool) -> None:
                 why="a build never writes over what is there by itself",
                 fix="name another folder with --out, or allow it with --overwrite",
             )
-        if not (place / "report.json").is_file():
+        if not all((place / name).is_file() for name in ("report.json", "contract.json", "lock.json", "recipe.toml")):
             raise UsageError(
                 f"{place} was not made by edgetl.",
                 why="--overwrite replaces bundles, and nothing else",
                 fix="name another folder with --out",
             )
+    try:
+        place.resolve().parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_beside(place.resolve()):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"The bundle cannot be put at {place}.", why=str(error), fix="name another folder with --out"
+        ) from None
+    if os.path.ismount(place):
+        raise UsageError(
+            f"{place} is a mount point.",
+            why="a bundle is moved into place whole",
+            fix=f"name a folder in it: --out {place / 'bundle'}",
+        )
 
 
 def _read(artifact: Artifact, name: str) -> Any:
@@ -275,6 +289,7 @@ def _lay_out(
     """Write the bundle beside its place and move it there whole."""
     from edgetl.report_html import render_html
 
+    place = place.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
     with _temporary_beside(place) as folder:
         models = folder / "models"
@@ -289,12 +304,13 @@ def _lay_out(
         (folder / "lock.json").write_text(json.dumps(_lock(plan, artifacts, report), indent=1))
         (folder / "report.json").write_text(json.dumps(report, indent=1))
         (folder / "report.html").write_text(render_html(report), encoding="utf-8")
+        if place.is_dir() and not overwrite:
+            place.rmdir()  # empty, or somebody else's by now: then this fails and nothing is lost
+        aside = folder.with_name(f"{folder.name}-old")
         if place.is_dir():
-            if overwrite:
-                shutil.rmtree(place)
-            else:
-                place.rmdir()  # empty, or somebody else's by now: then this fails and nothing is lost
+            os.replace(place, aside)  # the old bundle is gone only when the new one is there
         os.replace(folder, place)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager

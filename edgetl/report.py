@@ -129,17 +129,23 @@ def _latency_checks(target: Target, file: str, entry: Mapping[str, Any]) -> list
             )
         ]
     checks = []
-    for runtime, figures in entry.get("latency", {}).items():
+    for runtime in target.runtimes:
+        if _FORMAT_OF[_kind(runtime)] != file.rsplit(".", 1)[1]:
+            continue
         subject = f"{file}@{runtime}"
-        if figures["threads"] != target.budget.threads:
+        figures = entry.get("latency", {}).get(runtime)
+        if figures is None:
+            reason = "this runtime of the target was not measured here"
+            checks.append(Check("latency_p90_ms", subject, limit, None, None, "unmeasured", reason))
+        elif figures["threads"] != target.budget.threads:
             reason = f"measured on {figures['threads']} threads, the budget is for {target.budget.threads}: set verify.threads in the recipe"
             checks.append(Check("latency_p90_ms", subject, limit, None, None, "unmeasured", reason))
-            continue
-        low, high = figures["p90_interval_ms"]
-        reason = f"{figures['runs']} runs, {figures['threads']} threads"
-        status = verdict(limit, (low, high))
-        checks.append(Check("latency_p90_ms", subject, limit, figures["p90_ms"], (low, high), status, reason))
-    return checks or [Check("latency_p90_ms", file, limit, None, None, "unmeasured", "no runtime here opens this file")]
+        else:
+            low, high = figures["p90_interval_ms"]
+            status = verdict(limit, (low, high))
+            reason = f"{figures['runs']} runs, {figures['threads']} threads"
+            checks.append(Check("latency_p90_ms", subject, limit, figures["p90_ms"], (low, high), status, reason))
+    return checks
 
 
 def _parity_check(pair: Mapping[str, Any], precision_of: Mapping[str, str]) -> Check:

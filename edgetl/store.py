@@ -14,6 +14,7 @@ hash to what its record says and its parents are the ones asked for: anything el
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -29,7 +30,10 @@ import platformdirs
 
 from edgetl.errors import DiskFullError, UsageError
 
-_CHUNK = 1 << 20
+# A stage leaves a file of this name when what it made rests on a download that failed: used for a day, then tried again.
+RETRY = "retry"
+_RETRY_AFTER_S = 86_400.0
+_MARKER = "edgetl-cache"
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,8 @@ class Store:
         try:
             for folder in (self.artifacts, self.partial, self.locks, self.downloads):
                 folder.mkdir(parents=True, exist_ok=True)
+            # Also tells `clear` that these folders are ours, and us that they can be written.
+            (self.root / _MARKER).write_text("made by edgetl; `edgetl cache clear` empties it\n")
         except OSError as error:
             raise UsageError(
                 f"The cache folder {self.root} cannot be written.",
@@ -125,12 +131,17 @@ class Store:
         if record is None or record["parents"] != dict(parents):
             return None
         try:
+            if RETRY in record["files"] and self._age_s(key) > _RETRY_AFTER_S:
+                return None
             files = _folder_digests(self.artifacts / key / "payload")
         except OSError:  # another process is replacing it, or it cannot be read: absent either way
             return None
         if files != record["files"] or _digest_of(files) != record["sha256"]:
             return None
         return self._artifact(key, record)
+
+    def _age_s(self, key: str) -> float:
+        return time.time() - (self.artifacts / key / "record.json").stat().st_mtime
 
     def _artifact(self, key: str, record: dict[str, Any]) -> Artifact:
         return Artifact(
@@ -163,7 +174,9 @@ class Store:
             if found is not None:
                 return found, True
             place = self.partial / key
-            out, scratch = place / "out", place / "scratch"
+            # Checkpoints belong to the very inputs they were made from, not only to the key.
+            inputs = hashlib.sha256(json.dumps(dict(parents), sort_keys=True).encode()).hexdigest()[:16]
+            out, scratch = place / "out", place / f"scratch-{inputs}"
             try:
                 shutil.rmtree(out, ignore_errors=True)
                 out.mkdir(parents=True)
@@ -173,11 +186,11 @@ class Store:
                 seconds = time.monotonic() - begun
                 return self._commit(key, kind, parents, out, seconds, options), False
             except OSError as error:
-                if error.errno == 28:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise DiskFullError(
                         "The disk is full.",
                         why=str(error),
-                        fix=f"free some space (`edgetl cache clear` empties {self.root}) and run again: finished stages and epochs are kept",
+                        fix=f"free some space beside {self.root} and run again: finished stages and epochs are kept there",
                     ) from error
                 raise
 
@@ -230,6 +243,10 @@ class Store:
 
     def clear(self) -> int:
         """Remove everything, return the bytes freed. Builds under way keep their locks and fail loudly, not silently."""
+        if self.root.exists() and not (self.root / _MARKER).is_file():
+            raise UsageError(
+                f"{self.root} is not a cache of edgetl.", why=f"it has no file {_MARKER}", fix="check --cache"
+            )
         freed = 0
         for folder in (self.artifacts, self.partial, self.downloads):
             if folder.is_dir():

@@ -17,7 +17,8 @@ Precision = Literal["float32", "float16", "int8"]
 RuntimeName = Literal[
     "litert-cpu", "litert-gpu", "litert-npu", "ort-cpu", "ort-cuda", "ort-tensorrt", "edgetpu", "stm32cube-ai", "rknn"
 ]
-THIS_MACHINE = "this-machine"
+# A target whose device.match is this stands for whatever machine reads it; its device is detected.
+ANY_MACHINE = "*"
 
 
 class _Frozen(BaseModel):
@@ -91,7 +92,7 @@ class Target(_Frozen):
 
     def is_this_machine(self) -> bool:
         """Whether a latency measured here is a latency of the target."""
-        if self.name == THIS_MACHINE:
+        if self.device.match == ANY_MACHINE:
             return True
         return bool(self.device.match) and self.device.match in machine.board()
 
@@ -142,7 +143,7 @@ def read_target(path: Path) -> Target:
         raise UsageError(f"The target file {path} cannot be read.", why=str(error)) from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"The target file {path} is not valid TOML.", why=str(error)) from None
-    if data.get("name") == THIS_MACHINE and isinstance(data.get("device"), dict):
+    if isinstance(data.get("device"), dict) and data["device"].get("match") == ANY_MACHINE:
         data["device"] = {**data["device"], **_detected_device()}
     try:
         target = Target.model_validate(data)

@@ -41,7 +41,6 @@ def test_the_same_is_planned_twice_the_same():
 # Values that are no defaults and will hardly become one.
 OPTIONS = {
     "how latency is measured": ({"verify": {"runs": 77}}, {"verify"}),
-    "the ONNX opset": ({"export": {"opset": 19}}, {"export", "verify"}),
     "calibration photos": ({"calibration": {"photos": 9}}, {"quantize", "export", "verify"}),
     "the range estimator": ({"calibration": {"estimator": "minmax"}}, {"quantize", "export", "verify"}),
     "quantization-aware epochs": ({"quantize": {"epochs": 9}}, {"quantize", "export", "verify"}),

@@ -333,3 +333,11 @@ def test_a_report_is_plain_data_with_what_the_design_lists():
     assert [
         Check(**{**check, "interval": check["interval"] and tuple(check["interval"])}) for check in report["checks"]
     ] == judge(PI, MODELS, measurements)
+
+
+def test_a_runtime_that_the_target_does_not_name_cannot_pass_for_one_that_it_does():
+    """On the device itself, measured on ort-cpu only: the latency of its accelerator stays unmeasured."""
+    target = HERE.model_copy(update={"runtimes": ("ort-tensorrt",)})
+    late = [check for check in judge(target, MODELS, measured()) if check.metric == "latency_p90_ms"]
+    assert [check.status for check in late] == ["unmeasured"]
+    assert late[0].subject == "student.int8.onnx@ort-tensorrt"

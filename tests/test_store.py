@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgetl.errors import DiskFullError, UsageError
-from edgetl.store import Store, default_cache, file_sha256, write_atomically
+from edgetl.store import RETRY, Store, default_cache, file_sha256, write_atomically
 
 KEY = "a" * 64
 PARENTS = {"dataset": "1" * 64}
@@ -160,7 +161,7 @@ def test_a_full_disk_is_told_with_what_to_do(store):
 
     with pytest.raises(DiskFullError, match="The disk is full") as caught:
         make(store, fill)
-    assert "edgetl cache clear" in caught.value.fix
+    assert "free some space" in caught.value.fix
     assert store.find(KEY, PARENTS) is None
 
 
@@ -281,9 +282,51 @@ def test_a_killed_builder_leaves_the_lock_free_no_artifact_and_its_scratch(build
     assert first.wait(timeout=20) == -signal.SIGKILL
     store = Store(tmp_path / "cache")
     assert store.find(KEY, {}) is None
-    assert (store.partial / KEY / "scratch" / "checkpoint").read_text() == "1"
+    assert next((store.partial / KEY).glob("scratch-*/checkpoint")).read_text() == "1"
     (tmp_path / "go").touch()
     second = builder("2")
     assert second.communicate(timeout=20)[0].split()[0] == "False"
     assert not (tmp_path / "2-waits").exists()
     assert store.find(KEY, {}) is not None
+
+
+def test_checkpoints_of_other_inputs_are_not_gone_on_from(tmp_path):
+    """A parent that was remade with other bits has another scratch folder: nothing half-trained on the old one is used."""
+    store = Store(tmp_path / "cache")
+
+    def interrupted(out, scratch):
+        (scratch / "epoch").write_text("of the old parent")
+        raise KeyboardInterrupt
+
+    seen = []
+
+    def finished(out, scratch):
+        seen.extend(path.name for path in scratch.iterdir())
+        (out / "weights").write_text("w")
+
+    with pytest.raises(KeyboardInterrupt):
+        store.make(KEY, "model", {"teacher": "old"}, interrupted, lambda: None, {})
+    store.make(KEY, "model", {"teacher": "new"}, finished, lambda: None, {})
+    assert seen == []
+
+
+def test_what_rests_on_a_failed_download_is_tried_again_after_a_day(tmp_path):
+    store = Store(tmp_path / "cache")
+
+    def offline(out, scratch):
+        (out / RETRY).write_text("offline")
+
+    store.make(KEY, "weights", {}, offline, lambda: None, {})
+    assert store.find(KEY, {}) is not None
+    record = store.artifacts / KEY / "record.json"
+    yesterday = record.stat().st_mtime - 90_000
+    os.utime(record, (yesterday, yesterday))
+    assert store.find(KEY, {}) is None
+
+
+def test_a_folder_that_is_no_cache_is_not_cleared(tmp_path):
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="is not a cache of edgetl"):
+        Store(tmp_path).clear()
+    assert (tmp_path / "downloads" / "mine.txt").exists()

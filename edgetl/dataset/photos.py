@@ -12,13 +12,16 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 # 100 million pixels decode to 300 MB; the largest phone cameras make more, and scale down on request.
 MAX_PIXELS = 100_000_000
 # Goes up when a photo that passed would now be refused, or the other way round.
-CHECKER_VERSION = 1
+_CHECKS = 1
+# What an older Pillow could not read, a newer one may.
+CHECKER_VERSION = f"{_CHECKS} with Pillow {PIL.__version__}"
 _READ_FORMATS = "JPEG, PNG, WebP and BMP are read"
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked from the header, before anything is decoded

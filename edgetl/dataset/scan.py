@@ -34,6 +34,7 @@ SPLIT_FOLDERS = {
 }
 # Enough for one photo in validation and one in test beside a training side that is not absurd.
 MIN_PHOTOS_PER_CLASS = 10
+_PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
@@ -141,6 +142,11 @@ def _in_folder(source: Path, offenders: list[Offender], named: set[str]) -> list
     else:
         classes = [(folder, "") for folder in folders]
     named |= {folder.name for folder, _ in classes}
+    offenders += [
+        Offender(_shown(entry), "lies beside the class folders, so it has no label", "move it into one of them, or out")
+        for entry in sorted(source.iterdir())
+        if folders and entry.suffix.lower() in _PHOTO_SUFFIXES and entry.is_file()
+    ]
     return [(path, folder.name, split) for folder, split in classes for path in _files(folder, offenders)]
 
 
@@ -348,7 +354,7 @@ def _one_of_each(photos: Sequence[Photo]) -> tuple[list[Photo], list[Offender]]:
     offenders: list[Offender] = []
     for copies in by_digest.values():
         labels = sorted({photo.label for photo in copies})
-        splits = sorted({photo.split for photo in copies})
+        splits = sorted({photo.split or "train" for photo in copies})
         where = " = ".join(_shown(photo.path) for photo in copies)
         if len(labels) > 1:
             offenders.append(

@@ -100,7 +100,7 @@ def write_onnx_int8(
         opset_imports=[helper.make_opsetid("", opset)],
         producer_name="edgetl",
         doc_string=description,
-        ir_version=8 if opset == 17 else 10,
+        ir_version=8,
     )
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgetl.backbones.weights import missing, obtain
 from edgetl.context import Context
-from edgetl.store import Artifact
+from edgetl.store import RETRY, Artifact
 
 
 def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
@@ -21,6 +21,8 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     weights, source = obtain(options, context.local_file, context.cache / "downloads", context.progress.note)
     if weights is None and options["weights"] != "none" and options["needed"]:
         raise missing(options["backbone"], options["input_size_px"], source["why"])
+    if source.pop("fetch_failed", False):
+        (context.out / RETRY).write_text("a download failed: not to be trusted for longer than a day\n")
     if weights is not None:
         arrays = {f"{layer}/{i}": array for layer, parts in weights.items() for i, array in enumerate(parts)}
         np.savez(context.out / "weights.npz", **arrays)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,10 @@ def train_head(
     cached = np.lib.format.open_memmap(
         scratch / "features.npy", mode="w+", dtype=np.float32, shape=(len(samples), width)
     )
+    # Reserved at once: writing through a map into a file that the disk has no room for kills the process.
+    with (scratch / "features.npy").open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
     at = 0
     for pixels, _ in iterate(evaluation_batches(samples, view)):
         rows = pooled(pixels).numpy()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +129,12 @@ def train(
                 )
             progress.advance(1, f"loss {np.mean(losses[-50:]):.3f}")
         validate_loss, top1 = validate()
+        if not math.isfinite(validate_loss):
+            raise TrainingError(
+                f"The validation loss is {validate_loss} in epoch {epoch + 1}.",
+                why="training diverged",
+                fix="lower the stage's learning_rate in the recipe",
+            )
         history.epochs.append(
             {
                 "epoch": epoch + 1,
@@ -173,12 +181,18 @@ class _Checkpoint:
         ]
         temporary = self.path.with_suffix(".part")
         save_weights(temporary, arrays)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(self.path)
 
     def load(self) -> History:
         if not self.path.is_file():
             return History()
-        state, *arrays = load_weights(self.path)
+        try:
+            state, *arrays = load_weights(self.path)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            self.path.unlink()  # torn by a power cut: begin anew rather than never again
+            return History()
         n = len(self.best)
         slots = len(self.optimizer.variables)
         self.model.set_weights(arrays[:n])
