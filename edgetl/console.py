@@ -188,7 +188,7 @@ def models_table(report: Mapping[str, Any]) -> Table:
 
 def checks_table(report: Mapping[str, Any]) -> Table:
     """One row a check."""
-    table = Table(title="Checks", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title="Checks", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("check", overflow="fold")
     table.add_column("measured", justify="right", no_wrap=True)
     table.add_column("limit", justify="right", no_wrap=True)
