@@ -254,7 +254,12 @@ def test_tables_fit_eighty_columns_and_nothing_is_cut(built: dict[str, subproces
 
 def _start(work: Path, cache: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*EDGETL, *build_command(work, "resumed")], env=environment(cache), stderr=subprocess.PIPE, text=True
+        [*EDGETL, *build_command(work, "resumed")],
+        env=environment(cache),
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background, SIGINT is ignored, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
