@@ -34,7 +34,7 @@ def build(backbone: str, input_size_px: int) -> Any:
 
 
 def first_tuned_layer(backbone: str) -> str:
-    """Blocks from here on are fine-tuned: at 160 px they hold half of the work and 97% of the weights."""
+    """Blocks from here on are fine-tuned: of width 1.0 they hold 62% of the work and 98% of the weights."""
     return "block_6_expand"
 
 

