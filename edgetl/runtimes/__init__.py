@@ -33,7 +33,7 @@ class Session(Protocol):
         """Run once more on the last image, and nothing else: what latency is the time of."""
 
     def placement(self) -> dict[str, int]:
-        """Where the ops run: {"XNNPACK": 1, "other": 0}, or providers."""
+        """Where the ops run: LiteRT counts delegated and builtin ops, ONNX Runtime names its provider."""
 
     def close(self) -> None:
         """Let go of the model."""

@@ -47,16 +47,23 @@ class LiteRtSession:
         self._interpreter.invoke()
 
     def placement(self) -> dict[str, int]:
-        """Ops by who runs them. The delegate shows as one op that stands for all it took."""
-        counts = {"delegated": 0, "builtin": 0}
-        details = self._interpreter._get_ops_details()
-        delegates = [op for op in details if op["op_name"] == "DELEGATE"]
-        taken = {int(index) for op in delegates for index in op["outputs"]}
-        counts["delegated"] = len(delegates)
-        counts["builtin"] = (
-            sum(1 for op in details if op["op_name"] != "DELEGATE" and not taken) if not delegates else 0
-        )
-        return counts
+        """Model ops by who runs them: {"delegated": taken by the delegate, "builtin": left to LiteRT's own kernels}."""
+        details = self._interpreter._get_ops_details()  # the only place where the delegate shows
+        ops = [op for op in details if op["op_name"] != "DELEGATE"]
+        maker = {int(tensor): position for position, op in enumerate(ops) for tensor in op["outputs"]}
+        taken: set[int] = set()
+        for delegate in (op for op in details if op["op_name"] == "DELEGATE"):
+            # A delegate stands for every op between its inputs and its outputs.
+            edge = {int(tensor) for tensor in delegate["inputs"]}
+            waiting = [int(tensor) for tensor in delegate["outputs"]]
+            while waiting:
+                tensor = waiting.pop()
+                position = maker.get(tensor)
+                if tensor in edge or position is None or position in taken:
+                    continue
+                taken.add(position)
+                waiting += [int(source) for source in ops[position]["inputs"]]
+        return {"delegated": len(taken), "builtin": len(ops) - len(taken)}
 
     def close(self) -> None:
         """See runtimes.Session."""

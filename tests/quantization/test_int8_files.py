@@ -200,3 +200,11 @@ def test_a_dead_channel_keeps_its_bias() -> None:
     made = quantize_graph(graph, {"x": (-1.0, 1.0), "y": (-4.0, 4.0)})["y"]
     assert made.kernel_scales is not None and made.bias is not None
     np.testing.assert_allclose(made.bias * affine_int8(-1.0, 1.0)[0] * made.kernel_scales, [0.1, -3.0], rtol=1e-3)
+
+
+def test_placement_counts_every_op_and_names_what_the_delegate_left(net: Net, tmp_path: Path) -> None:
+    """XNNPACK does not take the int8 SOFTMAX: a count that says all was delegated hides a fallback."""
+    found = sessions(net, tmp_path, net.integers)["tflite"].placement()
+    # Each node but the input is an op, and SOFTMAX follows the logits.
+    assert found["delegated"] + found["builtin"] == len(net.graph.nodes)
+    assert found["delegated"] > found["builtin"] >= 1
