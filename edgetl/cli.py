@@ -17,6 +17,7 @@ from edgetl.cli_options import (
     EffortOption,
     JsonOption,
     PhotosArgument,
+    QuantizeOption,
     RecipeOption,
     SeedOption,
     SizeOption,
@@ -67,6 +68,7 @@ def _recipe(
     effort: str,
     teacher: str | None,
     student: str | None,
+    quantize: str | None,
     weights: str | None,
     input_size: int | None,
     seed: int | None,
@@ -74,11 +76,13 @@ def _recipe(
 ) -> Any:
     from edgetl.recipe import EFFORTS, make_recipe, read_recipe
 
-    chosen: dict[str, Any] = {"dataset": {}, "teacher": {}, "student": {}}
+    chosen: dict[str, Any] = {"dataset": {}, "teacher": {}, "student": {}, "quantize": {}}
     if teacher:
         chosen["teacher"]["backbone"] = teacher
     if student:
         chosen["student"]["backbone"] = student
+    if quantize:
+        chosen["quantize"]["scheme"] = quantize
     if weights:
         chosen["teacher"]["weights"] = weights
         if weights == "none":
@@ -111,6 +115,7 @@ def build(
     effort: EffortOption = "standard",
     teacher: TeacherOption = None,
     student: StudentOption = None,
+    quantize: QuantizeOption = None,
     weights: WeightsOption = None,
     input_size: SizeOption = None,
     seed: SeedOption = None,
@@ -126,7 +131,7 @@ def build(
     cache: CacheOption = None,
 ) -> None:
     """Train, distil, quantize, export and verify a classifier of PHOTOS for each --target."""
-    made = _recipe(recipe, effort, teacher, student, weights, input_size, seed, skip_bad)
+    made = _recipe(recipe, effort, teacher, student, quantize, weights, input_size, seed, skip_bad)
     if dry_run:
         _show_plan(photos, target, made, cache, as_json)
         return
@@ -178,6 +183,7 @@ def plan(
     effort: EffortOption = "standard",
     teacher: TeacherOption = None,
     student: StudentOption = None,
+    quantize: QuantizeOption = None,
     weights: WeightsOption = None,
     input_size: SizeOption = None,
     seed: SeedOption = None,
@@ -187,7 +193,11 @@ def plan(
 ) -> None:
     """Show what a build would run and what is cached."""
     _show_plan(
-        photos, target, _recipe(recipe, effort, teacher, student, weights, input_size, seed, skip_bad), cache, as_json
+        photos,
+        target,
+        _recipe(recipe, effort, teacher, student, quantize, weights, input_size, seed, skip_bad),
+        cache,
+        as_json,
     )
 
 

@@ -28,6 +28,13 @@ EffortOption = Annotated[
 ]
 TeacherOption = Annotated[str | None, typer.Option(help="mobilenetv2-A, densenet121, densenet169 or densenet201.")]
 StudentOption = Annotated[str | None, typer.Option(help="mobilenetv2-A, with A in (0, 1.4].")]
+QuantizeOption = Annotated[
+    Literal["auto", "ptq", "qat", "none"] | None,
+    typer.Option(
+        "--quantize",
+        help="ptq: ranges alone. qat: trained with the grids in place (the default). auto: the cheapest that keeps to the budget. none: float files only.",
+    ),
+]
 WeightsOption = Annotated[
     str | None,
     typer.Option(help="The teacher's first weights: imagenet, none or a file. 'none' holds for the student, too."),

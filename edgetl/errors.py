@@ -72,5 +72,11 @@ class TrainingError(EdgetlError):
     exit_code = EXIT_TRAINING
 
 
+class CollapseError(EdgetlError):
+    """A quantized net that lost more than the budget, or all but one class."""
+
+    exit_code = EXIT_ACCURACY
+
+
 class DiskFullError(TrainingError):
     """A stage ran out of disk: what was finished is kept."""

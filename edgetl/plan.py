@@ -37,12 +37,12 @@ STAGES: dict[str, Stage] = {
     "finetune": Stage("edgetl.stages.finetune", "keras-model", 1, _TRAINING, "kernels"),
     "distill": Stage("edgetl.stages.distill", "keras-model", 1, _TRAINING, "kernels"),
     "quantize": Stage(
-        "edgetl.stages.quantize", "quantized-graph", 1, (*_TRAINING, "tensorflow-model-optimization"), "kernels"
+        "edgetl.stages.quantize", "quantized-graph", 2, (*_TRAINING, "tensorflow-model-optimization"), "kernels"
     ),
     "export": Stage(
         "edgetl.stages.export",
         "model-files",
-        1,
+        2,
         ("tensorflow", "tf-keras", "tf2onnx", "onnx", "ai-edge-litert", "numpy"),
     ),
     "verify": Stage(
@@ -107,7 +107,8 @@ def make_plan(recipe: Recipe, target: Target, *, fingerprint: str, weights: Mapp
     fingerprint: digest of the photos with their labels and given splits (dataset.scan).
     weights: for "teacher" and "student", where first weights come from as far as this machine can tell without
     touching the network (backbones.weights.look): part of the key, so that a file put in place later is used.
-    The target is not part of any key: its budget only judges.
+    Of the target only what quantization goes by is part of a key: the accuracy budget, how weights are scaled, whether
+    its runtimes take more than int8. All else only judges.
     """
     size = recipe.dataset.input_size_px
     dataset = recipe.dataset.model_dump()
@@ -137,31 +138,22 @@ def make_plan(recipe: Recipe, target: Target, *, fingerprint: str, weights: Mapp
             {"backbone": student, **images, **recipe.distill.model_dump()},
             {"dataset": "split", "teacher": "finetune", "weights": "student-weights"},
         ),
-        Step(
-            "quantize",
-            "quantize",
-            {**images, **recipe.quantize.model_dump(), "calibration": recipe.calibration.model_dump()},
-            {"dataset": "split", "teacher": "finetune", "student": "distill"},
-        ),
-        Step(
-            "export",
-            "export",
-            recipe.export.model_dump(),
-            {"dataset": "split", "teacher": "finetune", "student": "distill", "quantized": "quantize"},
-        ),
-        Step(
-            "verify",
-            "verify",
-            {**images, **recipe.verify.model_dump()},
-            {
-                "dataset": "split",
-                "teacher": "finetune",
-                "student": "distill",
-                "quantized": "quantize",
-                "models": "export",
-            },
-        ),
     ]
+    quantized: dict[str, str] = {}
+    if recipe.quantize.scheme != "none":
+        quantized = {"quantized": "quantize"}
+        options = {**images, **recipe.quantize.model_dump(), "calibration": recipe.calibration.model_dump()}
+        drafts.append(
+            Step(
+                "quantize",
+                "quantize",
+                {**options, **_quantization_limits(target)},
+                {"dataset": "split", "teacher": "finetune", "student": "distill"},
+            )
+        )
+    models = {"dataset": "split", "teacher": "finetune", "student": "distill", **quantized}
+    drafts.append(Step("export", "export", recipe.export.model_dump(), models))
+    drafts.append(Step("verify", "verify", {**images, **recipe.verify.model_dump()}, {**models, "models": "export"}))
     keys: dict[str, str] = {}
     steps = []
     for draft in drafts:
@@ -173,3 +165,17 @@ def make_plan(recipe: Recipe, target: Target, *, fingerprint: str, weights: Mapp
         )
         steps.append(Step(draft.name, draft.stage, {**draft.options, "seed": seed}, draft.inputs, keys[draft.name]))
     return Plan(target, recipe, tuple(steps))
+
+
+# Runtimes that take 8-bit activations only.
+_INT8_ONLY = ("edgetpu", "stm32cube-ai", "rknn", "litert-npu")
+
+
+def _quantization_limits(target: Target) -> dict[str, Any]:
+    """What of a target decides how the student is quantized."""
+    ships_integers = target.precision == "int8"
+    return {
+        "budget_drop_pp": target.budget.top1_drop_pp if ships_integers else 100.0,
+        "per_channel": target.weights == "per-channel",
+        "beyond_int8": ships_integers and not any(runtime in _INT8_ONLY for runtime in target.runtimes),
+    }

@@ -126,8 +126,19 @@ class DistillOptions(TrainingOptions):
 
 
 class QuantizeOptions(TrainingOptions):
-    """Quantization-aware training of the student."""
+    """How the student is brought to integers; epochs and rates are those of quantization-aware training.
 
+    scheme: "ptq": ranges of the calibration photos, then corrected biases and equalized channels if that is not enough.
+    "qat": trained with the grids in place. "auto": in order of cost, the first that keeps to the target's accuracy budget
+    on the validation photos: ptq, corrections, qat, 16-bit activations, the most sensitive layers in float. "none": float
+    files only.
+    """
+
+    scheme: Literal["auto", "ptq", "qat", "none"] = "qat"
+    # Whose probabilities QAT keeps to: the float student's, so that the files say what it says, or the teacher's.
+    guide: Literal["student", "teacher"] = "student"
+    # Ranges are trained with the weights; else they stay where calibration put them.
+    train_ranges: bool = True
     epochs: Annotated[int, Field(ge=1, le=1000)] = 3
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-5
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.3
@@ -139,7 +150,8 @@ class CalibrationOptions(_Options):
     """Which training photos the activation ranges are measured on, and how."""
 
     photos: Annotated[int, Field(ge=1, le=100_000)] = 256
-    estimator: Literal["minmax", "mse"] = "mse"
+    # "best": all of them, the one whose file diverges least from the float student on the calibration photos.
+    estimator: Literal["minmax", "percentile", "mse", "entropy", "best"] = "mse"
 
 
 class ExportOptions(_Options):

@@ -13,7 +13,7 @@ from edgetl import machine
 from edgetl.errors import UsageError
 from edgetl.validation import explain_validation
 
-Precision = Literal["float32", "float16", "int8"]
+Precision = Literal["float32", "float16", "dynamic", "int8"]
 RuntimeName = Literal[
     "litert-cpu", "litert-gpu", "litert-npu", "ort-cpu", "ort-cuda", "ort-tensorrt", "edgetpu", "stm32cube-ai", "rknn"
 ]
@@ -85,6 +85,9 @@ class Target(_Frozen):
     device: Device
     runtimes: tuple[RuntimeName, ...] = Field(min_length=1)
     precision: Precision
+    # How convolution kernels are scaled in int8: a scale an output channel, or one for a whole kernel where the device's
+    # compiler takes no other.
+    weights: Literal["per-channel", "per-tensor"] = "per-channel"
     budget: Budget
     peak: Peak = Peak()
     references: tuple[Reference, ...] = ()

@@ -1,4 +1,4 @@
-"""The int8 ONNX file (QDQ), written from the same integers as the int8 TFLite file.
+"""The integer ONNX file (QDQ), written from the same integers as the integer TFLite file.
 
 Every tensor is followed by QuantizeLinear and DequantizeLinear with the TFLite file's scale and zero point; weights are
 stored as int8 with a scale per output channel and biases as int32, so nothing is left for ONNX Runtime to quantize anew.
@@ -7,11 +7,14 @@ has fused kernels for uint8 activations with int8 weights, and rewrites int8 act
 int8 left 16 of 53 convolutions of MobileNetV2 in float. It also makes the input the photo's own bytes.
 
 A ReLU needs no node: a range that begins at 0 and ends at or below 6 saturates where the ReLU would.
+
+With 16-bit activations (int16, symmetric: no range begins at 0) ReLUs are nodes and biases are float: ONNX has no int64
+DequantizeLinear, and ONNX Runtime computes such a net in float between its grids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,10 +27,12 @@ from edgetl.quantization.integers import Quantized
 
 
 class _Writer:
-    def __init__(self) -> None:
+    def __init__(self, graph: Graph, integers: Mapping[str, Quantized], float_nodes: Collection[str]) -> None:
+        self.graph, self.integers, self.float_nodes = graph, integers, float_nodes
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self.grids: dict[str, tuple[str, str]] = {}
+        self.reals: dict[str, str] = {}  # outputs of the nodes that stay in float
 
     def constant(self, name: str, value: np.ndarray | np.generic) -> str:
         self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
@@ -37,55 +42,103 @@ class _Writer:
         self.nodes.append(helper.make_node(op, inputs, [output], name=f"{output}/{op}", **attributes))
         return output
 
-    def grid(self, name: str, grid: Quantized) -> tuple[str, str]:
+    def grid(self, name: str) -> tuple[str, str]:
         """Names of a tensor's scale and zero point."""
         if name not in self.grids:
+            grid = self.integers[name]
+            zero_point = np.uint8(grid.zero_point + 128) if grid.bits == 8 else np.int16(grid.zero_point)
             self.grids[name] = (
                 self.constant(f"{name}/scale", np.float32(grid.scale)),
-                self.constant(f"{name}/zero_point", np.uint8(grid.zero_point + 128)),
+                self.constant(f"{name}/zero_point", zero_point),
             )
         return self.grids[name]
 
-    def quantize(self, real: str, name: str, grid: Quantized) -> None:
-        self.node("QuantizeLinear", [real, *self.grid(name, grid)], f"{name}/grid")
+    def quantize(self, real: str, name: str) -> None:
+        self.node("QuantizeLinear", [real, *self.grid(name)], f"{name}/grid")
 
-    def dequantize(self, name: str, grid: Quantized) -> str:
-        return self.node("DequantizeLinear", [f"{name}/grid", *self.grid(name, grid)], f"{name}/real/{len(self.nodes)}")
+    def dequantize(self, name: str) -> str:
+        return self.node("DequantizeLinear", [f"{name}/grid", *self.grid(name)], f"{name}/real/{len(self.nodes)}")
 
-    def weights(self, node: Node, integers: Mapping[str, Quantized], kernel: np.ndarray) -> list[str]:
-        """Dequantized kernel [out, ...] and bias [out] of a node."""
-        own, before = integers[node.name], integers[node.inputs[0]]
-        assert own.kernel_scales is not None and own.bias is not None
+    def source(self, node: Node, position: int = 0) -> str:
+        """What a node reads, as real numbers: off the grid, or straight from a node in float by another one."""
+        name = node.inputs[position]
+        return self.reals[name] if node.name in self.float_nodes and name in self.reals else self.dequantize(name)
+
+    def result(self, node: Node, real: str) -> None:
+        """Put what a node made on its grid, if anything reads it there."""
+        if node.name in self.float_nodes:
+            self.reals[node.name] = real
+            readers = [other.name for other in self.graph.nodes if node.name in other.inputs]
+            if readers and all(name in self.float_nodes for name in readers):
+                return
+        self.quantize(real, node.name)
+
+    def weights(self, node: Node, layout: tuple[int, ...], shape: tuple[int, ...] | None = None) -> list[str]:
+        """Kernel [out, ...] and bias [out] of a node as real numbers. layout: axes of our kernel in ONNX's order."""
+        own, before = self.integers[node.name], self.integers[node.inputs[0]]
+        if node.name in self.float_nodes:
+            assert node.kernel is not None and node.bias is not None
+            kernel = np.ascontiguousarray(node.kernel.transpose(layout)).reshape(shape or -1)
+            kernel = kernel if shape else kernel.reshape([node.kernel.shape[axis] for axis in layout])
+            return [
+                self.constant(f"{node.name}/kernel", kernel.astype(np.float32)),
+                self.constant(f"{node.name}/bias", node.bias.astype(np.float32)),
+            ]
+        assert own.kernel is not None and own.kernel_scales is not None and own.bias is not None
         count = len(own.bias)
         scales = np.broadcast_to(own.kernel_scales, (count,)).astype(np.float32)
+        kernel = np.ascontiguousarray(own.kernel.transpose(layout))
+        kernel = kernel.reshape(shape) if shape else kernel
+        real = self._dequantized(f"{node.name}/kernel", kernel, scales)
         bias_scales = (np.float64(before.scale) * scales.astype(np.float64)).astype(np.float32)
-        names = []
-        for part, value, scale in (("kernel", kernel, scales), ("bias", own.bias, bias_scales)):
-            inputs = [
-                self.constant(f"{node.name}/{part}", value),
-                self.constant(f"{node.name}/{part}_scale", scale),
-                self.constant(f"{node.name}/{part}_zero_point", np.zeros(count, value.dtype)),
-            ]
-            names.append(self.node("DequantizeLinear", inputs, f"{node.name}/{part}/real", axis=0))
-        return names
+        if own.bits == 16:
+            return [real, self.constant(f"{node.name}/bias", (own.bias * bias_scales).astype(np.float32))]
+        return [real, self._dequantized(f"{node.name}/bias", own.bias, bias_scales)]
+
+    def _dequantized(self, name: str, value: np.ndarray, scales: np.ndarray) -> str:
+        inputs = [
+            self.constant(name, value),
+            self.constant(f"{name}_scale", scales),
+            self.constant(f"{name}_zero_point", np.zeros(len(scales), value.dtype)),
+        ]
+        return self.node("DequantizeLinear", inputs, f"{name}/real", axis=0)
+
+    def activation(self, node: Node, real: str) -> str:
+        """The node's ReLU, where its output's grid does not do it."""
+        kind = node.attributes.get("activation", "none")
+        if kind == "none" or (node.name not in self.float_nodes and self.integers[node.name].bits == 8):
+            return real
+        if kind == "relu":
+            return self.node("Relu", [real], f"{node.name}/activated")
+        low, high = (self.constant(f"{node.name}/{end}", np.float32(end)) for end in (0, 6))
+        return self.node("Clip", [real, low, high], f"{node.name}/activated")
 
 
 def write_onnx_int8(
-    graph: Graph, integers: Mapping[str, Quantized], *, opset: int, description: str, metadata: Mapping[str, str]
+    graph: Graph,
+    integers: Mapping[str, Quantized],
+    *,
+    float_nodes: Collection[str] = (),
+    opset: int,
+    description: str,
+    metadata: Mapping[str, str],
 ) -> Any:
-    """The model: input `image` uint8 [1, h, w, 3], the TFLite file's int8 plus 128; output `probabilities` float32."""
-    writer = _Writer()
+    """The model: input `image` uint8 [1, h, w, 3], the TFLite file's int8 plus 128; output `probabilities` float32.
+
+    float_nodes: names of nodes with kernels that stay in float32. opset: 21 at least is taken for 16-bit activations.
+    """
+    writer = _Writer(graph, integers, float_nodes)
     source = graph.input
     writer.node("Transpose", ["image"], f"{source.name}/grid", perm=[0, 3, 1, 2])
     for node in graph.nodes[1:]:
-        real = _OPERATORS[node.op](writer, node, integers, graph)
-        writer.quantize(real, node.name, integers[node.name])
+        real = _OPERATORS[node.op](writer, node)
+        writer.result(node, writer.activation(node, real))
     logits = graph.output
     classes = logits.shape[-1]
     flat = writer.node(
         "Reshape",
         [
-            writer.dequantize(logits.name, integers[logits.name]),
+            writer.dequantize(logits.name),
             writer.constant("logits_shape", np.array([1, classes], np.int64)),
         ],
         "logits_flat",
@@ -94,21 +147,19 @@ def write_onnx_int8(
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, list(source.shape))
     probabilities = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, classes])
     body = helper.make_graph(writer.nodes, "classifier", [image], [probabilities], writer.initializers)
-    # IR version 8 came with opset 17: the oldest runtimes that know the operators also know the file.
+    wide = any(grid.bits == 16 for grid in integers.values())
+    # IR version 8 came with opset 17: the oldest runtimes that know the operators also know the file. int16 grids came
+    # with opset 21 and IR version 10.
     model = helper.make_model(
         body,
-        opset_imports=[helper.make_opsetid("", opset)],
+        opset_imports=[helper.make_opsetid("", max(opset, 21) if wide else opset)],
         producer_name="edgetl",
         doc_string=description,
-        ir_version=8,
+        ir_version=10 if wide else 8,
     )
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def _input(writer: _Writer, node: Node, integers: Mapping[str, Quantized], position: int = 0) -> str:
-    return writer.dequantize(node.inputs[position], integers[node.inputs[position]])
 
 
 def _pads(graph: Graph, node: Node, size: tuple[int, ...]) -> list[int]:
@@ -122,79 +173,59 @@ def _pads(graph: Graph, node: Node, size: tuple[int, ...]) -> list[int]:
     return [top, left, bottom, right]
 
 
-def _conv(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> str:
-    kernel = integers[node.name].kernel
-    assert kernel is not None
+def _conv(writer: _Writer, node: Node) -> str:
+    assert node.kernel is not None
     # Keras [h, w, in, out] -> [out, in, h, w]; depthwise [h, w, channels, 1] -> [channels, 1, h, w].
-    moved = kernel.transpose(2, 3, 0, 1) if node.op == "depthwise" else kernel.transpose(3, 2, 0, 1)
-    group = moved.shape[0] if node.op == "depthwise" else 1
-    inputs = [_input(writer, node, integers), *writer.weights(node, integers, np.ascontiguousarray(moved))]
+    depthwise = node.op == "depthwise"
+    size = node.kernel.shape[:2]
+    inputs = [writer.source(node), *writer.weights(node, (2, 3, 0, 1) if depthwise else (3, 2, 0, 1))]
     return writer.node(
         "Conv",
         inputs,
         f"{node.name}/real",
-        group=group,
+        group=node.kernel.shape[2] if depthwise else 1,
         strides=node.attributes["strides"],
-        pads=_pads(graph, node, kernel.shape[:2]),
-        kernel_shape=list(kernel.shape[:2]),
+        pads=_pads(writer.graph, node, size),
+        kernel_shape=list(size),
     )
 
 
-def _dense(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> str:
+def _dense(writer: _Writer, node: Node) -> str:
     # On the pooled [1, channels, 1, 1] tensor a dense layer is a 1 x 1 convolution.
-    kernel = integers[node.name].kernel
-    assert kernel is not None
-    moved = np.ascontiguousarray(kernel.transpose(1, 0)[:, :, None, None])
-    return writer.node(
-        "Conv",
-        [_input(writer, node, integers), *writer.weights(node, integers, moved)],
-        f"{node.name}/real",
-        kernel_shape=[1, 1],
-    )
+    assert node.kernel is not None
+    weights = writer.weights(node, (1, 0), (*node.kernel.shape[::-1], 1, 1))
+    return writer.node("Conv", [writer.source(node), *weights], f"{node.name}/real", kernel_shape=[1, 1])
 
 
-def _add(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> str:
-    return writer.node("Add", [_input(writer, node, integers, i) for i in range(2)], f"{node.name}/real")
+def _add(writer: _Writer, node: Node) -> str:
+    return writer.node("Add", [writer.source(node, i) for i in range(2)], f"{node.name}/real")
 
 
-def _concat(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> str:
-    return writer.node(
-        "Concat", [_input(writer, node, integers, i) for i in range(len(node.inputs))], f"{node.name}/real", axis=1
-    )
+def _concat(writer: _Writer, node: Node) -> str:
+    sources = [writer.source(node, i) for i in range(len(node.inputs))]
+    return writer.node("Concat", sources, f"{node.name}/real", axis=1)
 
 
-def _pad(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> str:
+def _pad(writer: _Writer, node: Node) -> str:
     (top, bottom), (left, right) = node.attributes["pads"]
     pads = writer.constant(f"{node.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
-    return writer.node("Pad", [_input(writer, node, integers), pads], f"{node.name}/real")
+    return writer.node("Pad", [writer.source(node), pads], f"{node.name}/real")
 
 
-def _max_pool(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> str:
+def _pool(writer: _Writer, node: Node) -> str:
     size = node.attributes["size"]
     return writer.node(
-        "MaxPool",
-        [_input(writer, node, integers)],
+        "MaxPool" if node.op == "max_pool" else "AveragePool",
+        [writer.source(node)],
         f"{node.name}/real",
         kernel_shape=size,
         strides=node.attributes["strides"],
-        pads=_pads(graph, node, tuple(size)),
+        pads=_pads(writer.graph, node, tuple(size)),
     )
 
 
-def _average_pool(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> str:
-    size = node.attributes["size"]
-    return writer.node(
-        "AveragePool",
-        [_input(writer, node, integers)],
-        f"{node.name}/real",
-        kernel_shape=size,
-        strides=node.attributes["strides"],
-        pads=_pads(graph, node, tuple(size)),
-    )
-
-
-def _mean(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> str:
-    return writer.node("GlobalAveragePool", [_input(writer, node, integers)], f"{node.name}/real")
+def _mean(writer: _Writer, node: Node) -> str:
+    return writer.node("GlobalAveragePool", [writer.source(node)], f"{node.name}/real")
 
 
 _OPERATORS = {
@@ -204,7 +235,7 @@ _OPERATORS = {
     "add": _add,
     "concat": _concat,
     "pad": _pad,
-    "max_pool": _max_pool,
-    "average_pool": _average_pool,
+    "max_pool": _pool,
+    "average_pool": _pool,
     "mean": _mean,
 }

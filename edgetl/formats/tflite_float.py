@@ -24,11 +24,13 @@ def probabilities_function(graph: Graph) -> Any:
 
 
 def write_tflite_float(graph: Graph, *, precision: str, description: str, metadata: Mapping[str, bytes]) -> bytes:
-    """The file's bytes. precision: "float32", or "float16" (weights at half size, computed in float32 on CPUs)."""
+    """The file's bytes. precision: "float32"; "float16" (weights at half size, computed in float32 on CPUs); "dynamic"
+    (int8 weights, activations quantized on the fly by each run's own range)."""
     function, model = probabilities_function(graph)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
-    if precision == "float16":
+    if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
     return _named(converter.convert(), description, metadata)
 

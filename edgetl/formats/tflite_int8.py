@@ -1,11 +1,12 @@
-"""The int8 TFLite file, written from the graph's integers: no converter decides a scale behind our back.
+"""The integer TFLite file, written from the graph's integers: no converter decides a scale behind our back.
 
-Follows LiteRT's schema (tensorflow/compiler/mlir/lite/schema/schema.fbs) and its 8-bit quantization specification.
+Follows LiteRT's schema (tensorflow/compiler/mlir/lite/schema/schema.fbs) and its quantization specification: int8, or
+int16 activations with int8 weights; single layers may stay in float32 between DEQUANTIZE and QUANTIZE.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flatbuffers
@@ -13,7 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgetl.quantization.graph import Graph, Node
-from edgetl.quantization.integers import PROBABILITY_SCALE, PROBABILITY_ZERO_POINT, Quantized, channel_axis
+from edgetl.quantization.integers import PROBABILITIES, Quantized
 
 _ACTIVATIONS = {
     "none": schema.ActivationFunctionType.NONE,
@@ -21,41 +22,55 @@ _ACTIVATIONS = {
     "relu6": schema.ActivationFunctionType.RELU6,
 }
 _PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
-_INT8, _INT32 = schema.TensorType.INT8, schema.TensorType.INT32
-# Each op's version in which it takes int8 (tensorflow/compiler/mlir/lite/tools/versioning/op_version.cc).
+_KINDS = {
+    "int8": schema.TensorType.INT8,
+    "int16": schema.TensorType.INT16,
+    "int32": schema.TensorType.INT32,
+    "int64": schema.TensorType.INT64,
+    "float32": schema.TensorType.FLOAT32,
+}
+# Each op's version in which it takes int8, int16 and float32
+# (tensorflow/compiler/mlir/lite/tools/versioning/op_version.cc).
 _VERSIONS = {
-    "CONV_2D": 3,
-    "DEPTHWISE_CONV_2D": 3,
-    "FULLY_CONNECTED": 4,
-    "ADD": 2,
-    "CONCATENATION": 2,
-    "PAD": 2,
-    "MAX_POOL_2D": 2,
-    "AVERAGE_POOL_2D": 2,
-    "MEAN": 2,
-    "SOFTMAX": 2,
+    "CONV_2D": {"int8": 3, "int16": 4, "float32": 1},
+    "DEPTHWISE_CONV_2D": {"int8": 3, "int16": 5, "float32": 1},
+    "FULLY_CONNECTED": {"int8": 4, "int16": 7, "float32": 1},
+    "ADD": {"int8": 2, "int16": 3},
+    "CONCATENATION": {"int8": 2, "int16": 3},
+    "PAD": {"int8": 2, "int16": 3},
+    "MAX_POOL_2D": {"int8": 2, "int16": 3},
+    "AVERAGE_POOL_2D": {"int8": 2, "int16": 3},
+    "MEAN": {"int8": 2, "int16": 3},
+    "SOFTMAX": {"int8": 2, "int16": 3},
+    "QUANTIZE": {"int8": 2, "int16": 2},
+    "DEQUANTIZE": {"int8": 2, "int16": 3},
 }
 
 
 class _Writer:
-    def __init__(self) -> None:
+    def __init__(self, graph: Graph, integers: Mapping[str, Quantized], float_nodes: Collection[str]) -> None:
+        self.graph, self.integers, self.float_nodes = graph, integers, float_nodes
         self.tensors: list[Any] = []
         self.buffers: list[Any] = [schema.BufferT()]
         self.operators: list[Any] = []
-        self.codes: list[str] = []
+        self.codes: list[tuple[str, str]] = []
+        bits = {node.name: integers[node.name].bits for node in graph.nodes[1:]}
+        self.activations = "int16" if 16 in bits.values() else "int8"
+        self._grids: dict[str, int] = {}
+        self._reals: dict[str, int] = {}
 
     def tensor(
         self,
         name: str,
         shape: tuple[int, ...],
-        kind: int,
+        kind: str,
         scales: Any,
         zero_point: int = 0,
         axis: int = 0,
         data: np.ndarray | None = None,
     ) -> int:
         tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type = name, list(shape), kind
+        tensor.name, tensor.shape, tensor.type = name, list(shape), _KINDS[kind]
         if scales is not None:
             quantization = schema.QuantizationParametersT()
             quantization.scale = np.atleast_1d(np.asarray(scales, np.float32))
@@ -71,37 +86,110 @@ class _Writer:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def operator(self, name: str, inputs: list[int], output: int, kind: int, options: Any) -> None:
-        if name not in self.codes:
-            self.codes.append(name)
+    def operator(self, name: str, inputs: list[int], output: int, kind: int, options: Any, takes: str = "") -> None:
+        """takes: the type that decides the op's version; that of the net's activations when it is not given."""
+        code = (name, takes or self.activations)
+        if code not in self.codes:
+            self.codes.append(code)
         operator = schema.OperatorT()
-        operator.opcodeIndex = self.codes.index(name)
+        operator.opcodeIndex = self.codes.index(code)
         operator.inputs, operator.outputs = inputs, [output]
         operator.builtinOptionsType, operator.builtinOptions = kind, options
         self.operators.append(operator)
 
+    def image(self) -> int:
+        """The input tensor: int8, whatever comes after."""
+        source = self.graph.input
+        grid = self.integers[source.name]
+        image = self.tensor("image", source.shape, "int8", grid.scale, grid.zero_point)
+        self._grids[source.name] = image
+        if self.activations == "int16":
+            wide = self.tensor(f"{source.name}/int16", source.shape, "int16", grid.scale, 0)
+            self.quantize(image, wide)
+            self._grids[source.name] = wide
+        return image
+
+    def quantize(self, source: int, output: int) -> None:
+        self.operator("QUANTIZE", [source], output, schema.BuiltinOptions.QuantizeOptions, schema.QuantizeOptionsT())
+
+    def source(self, node: Node, position: int = 0) -> int:
+        """The tensor that a node reads: on the grid, or real numbers for a node that stays in float."""
+        name = node.inputs[position]
+        if node.name not in self.float_nodes:
+            if name not in self._grids:
+                self._grids[name] = self._grid(self.graph.node(name))
+                self.quantize(self._reals[name], self._grids[name])
+            return self._grids[name]
+        if name not in self._reals:
+            self._reals[name] = self.tensor(f"{name}/real", self.graph.node(name).shape, "float32", None)
+            options = schema.DequantizeOptionsT()
+            kind = schema.BuiltinOptions.DequantizeOptions
+            self.operator("DEQUANTIZE", [self._grids[name]], self._reals[name], kind, options)
+        return self._reals[name]
+
+    def result(self, node: Node) -> int:
+        """The tensor that a node makes."""
+        if node.name in self.float_nodes:
+            self._reals[node.name] = self.tensor(f"{node.name}/real", node.shape, "float32", None)
+            return self._reals[node.name]
+        self._grids[node.name] = self._grid(node)
+        return self._grids[node.name]
+
+    def _grid(self, node: Node) -> int:
+        grid = self.integers[node.name]
+        return self.tensor(node.name, node.shape, self.activations, grid.scale, grid.zero_point)
+
+    def logits(self) -> int:
+        """The last node's tensor, on its grid."""
+        reader = Node("", "dense", (self.graph.output.name,))
+        return self.source(reader)
+
+    def weighted(self, name: str, node: Node, layout: tuple[int, ...], axis: int, kind: int, options: Any) -> None:
+        """An operator with a kernel and a bias. layout: axes of our kernel in TFLite's order; axis: of its scales."""
+        inputs = [self.source(node)]
+        own = self.integers[node.name]
+        if node.name in self.float_nodes:
+            assert node.kernel is not None and node.bias is not None
+            kernel = node.kernel.transpose(layout).astype(np.float32)
+            inputs.append(self.tensor(f"{node.name}/kernel", kernel.shape, "float32", None, data=kernel))
+            bias = node.bias.astype(np.float32)
+            inputs.append(self.tensor(f"{node.name}/bias", bias.shape, "float32", None, data=bias))
+            self.operator(name, inputs, self.result(node), kind, options, "float32")
+            return
+        assert own.kernel is not None and own.kernel_scales is not None and own.bias is not None
+        kernel = own.kernel.transpose(layout)
+        bias_scales = np.float64(self.integers[node.inputs[0]].scale) * own.kernel_scales.astype(np.float64)
+        axis = axis if len(own.kernel_scales) > 1 else 0
+        inputs.append(self.tensor(f"{node.name}/kernel", kernel.shape, "int8", own.kernel_scales, 0, axis, kernel))
+        inputs.append(self.tensor(f"{node.name}/bias", own.bias.shape, own.bias.dtype.name, bias_scales, data=own.bias))
+        self.operator(name, inputs, self.result(node), kind, options)
+
 
 def write_tflite_int8(
-    graph: Graph, integers: Mapping[str, Quantized], *, description: str, metadata: Mapping[str, bytes]
+    graph: Graph,
+    integers: Mapping[str, Quantized],
+    *,
+    float_nodes: Collection[str] = (),
+    description: str,
+    metadata: Mapping[str, bytes],
 ) -> bytes:
-    """The file's bytes: input `image` int8 [1, h, w, 3], output `probabilities` int8 [1, classes] at 1/256 and -128.
+    """The file's bytes: input `image` int8 [1, h, w, 3]; output `probabilities` [1, classes], int8 at 1/256 and -128, or
+    int16 at 1/32768 where activations have 16 bits.
 
-    metadata: name -> bytes, kept in the model's metadata buffers.
+    float_nodes: names of nodes with kernels that stay in float32. metadata: name -> bytes, kept in the model's metadata
+    buffers.
     """
-    writer = _Writer()
-    indices: dict[str, int] = {}
-    for node in graph.nodes:
-        grid = integers[node.name]
-        name = "image" if node.op == "input" else node.name
-        indices[node.name] = writer.tensor(name, node.shape, _INT8, grid.scale, grid.zero_point)
-        if node.op != "input":
-            _OPERATORS[node.op](writer, node, integers, indices)
-    logits = indices[graph.output.name]
-    probabilities = writer.tensor("probabilities", graph.output.shape, _INT8, PROBABILITY_SCALE, PROBABILITY_ZERO_POINT)
+    writer = _Writer(graph, integers, float_nodes)
+    image = writer.image()
+    for node in graph.nodes[1:]:
+        _OPERATORS[node.op](writer, node)
+    scale, zero_point = PROBABILITIES[writer.activations]
+    logits = writer.logits()
+    probabilities = writer.tensor("probabilities", graph.output.shape, writer.activations, scale, zero_point)
     softmax = schema.SoftmaxOptionsT()
     softmax.beta = 1.0
     writer.operator("SOFTMAX", [logits], probabilities, schema.BuiltinOptions.SoftmaxOptions, softmax)
-    return _pack(writer, indices[graph.input.name], probabilities, description, metadata)
+    return _pack(writer, image, probabilities, description, metadata)
 
 
 def _pack(writer: _Writer, image: int, probabilities: int, description: str, metadata: Mapping[str, bytes]) -> bytes:
@@ -113,7 +201,7 @@ def _pack(writer: _Writer, image: int, probabilities: int, description: str, met
     model.version = 3
     model.description = description
     model.subgraphs = [subgraph]
-    model.operatorCodes = [_code(name) for name in writer.codes]
+    model.operatorCodes = [_code(*code) for code in writer.codes]
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = "serving_default", 0
     signature.inputs, signature.outputs = [_map("image", image)], [_map("probabilities", probabilities)]
@@ -131,11 +219,11 @@ def _pack(writer: _Writer, image: int, probabilities: int, description: str, met
     return bytes(builder.Output())
 
 
-def _code(name: str) -> Any:
+def _code(name: str, takes: str) -> Any:
     code = schema.OperatorCodeT()
     code.builtinCode = getattr(schema.BuiltinOperator, name)
     code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-    code.version = _VERSIONS[name]
+    code.version = _VERSIONS[name][takes]
     return code
 
 
@@ -145,22 +233,7 @@ def _map(name: str, index: int) -> Any:
     return entry
 
 
-def _constants(
-    writer: _Writer, node: Node, integers: Mapping[str, Quantized], kernel: np.ndarray, axis: int
-) -> list[int]:
-    """The kernel and bias tensors of a node."""
-    own, before = integers[node.name], integers[node.inputs[0]]
-    assert own.kernel_scales is not None and own.bias is not None
-    bias_scales = np.float64(before.scale) * own.kernel_scales.astype(np.float64)
-    return [
-        writer.tensor(f"{node.name}/kernel", kernel.shape, _INT8, own.kernel_scales, 0, axis, kernel),
-        writer.tensor(f"{node.name}/bias", own.bias.shape, _INT32, bias_scales, 0, 0, own.bias),
-    ]
-
-
-def _conv(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indices: dict[str, int]) -> None:
-    kernel = integers[node.name].kernel
-    assert kernel is not None and channel_axis(node.op) is not None
+def _conv(writer: _Writer, node: Node) -> None:
     depthwise = node.op == "depthwise"
     options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
     options.padding = _PADDINGS[node.attributes["padding"]]
@@ -170,91 +243,56 @@ def _conv(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indice
     if depthwise:
         options.depthMultiplier = 1
         # Keras [h, w, channels, 1] -> TFLite [1, h, w, channels], scales along the last axis.
-        constants = _constants(writer, node, integers, kernel.transpose(3, 0, 1, 2), 3)
-        writer.operator(
-            "DEPTHWISE_CONV_2D",
-            [indices[node.inputs[0]], *constants],
-            indices[node.name],
-            schema.BuiltinOptions.DepthwiseConv2DOptions,
-            options,
-        )
+        kind = schema.BuiltinOptions.DepthwiseConv2DOptions
+        writer.weighted("DEPTHWISE_CONV_2D", node, (3, 0, 1, 2), 3, kind, options)
     else:
         # Keras [h, w, in, out] -> TFLite [out, h, w, in], scales along the first axis.
-        constants = _constants(writer, node, integers, kernel.transpose(3, 0, 1, 2), 0)
-        writer.operator(
-            "CONV_2D",
-            [indices[node.inputs[0]], *constants],
-            indices[node.name],
-            schema.BuiltinOptions.Conv2DOptions,
-            options,
-        )
+        writer.weighted("CONV_2D", node, (3, 0, 1, 2), 0, schema.BuiltinOptions.Conv2DOptions, options)
 
 
-def _dense(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indices: dict[str, int]) -> None:
-    kernel = integers[node.name].kernel
-    assert kernel is not None
+def _dense(writer: _Writer, node: Node) -> None:
     options = schema.FullyConnectedOptionsT()
     options.fusedActivationFunction = _ACTIVATIONS[node.attributes["activation"]]
-    constants = _constants(writer, node, integers, kernel.transpose(1, 0), 0)
-    writer.operator(
-        "FULLY_CONNECTED",
-        [indices[node.inputs[0]], *constants],
-        indices[node.name],
-        schema.BuiltinOptions.FullyConnectedOptions,
-        options,
-    )
+    writer.weighted("FULLY_CONNECTED", node, (1, 0), 0, schema.BuiltinOptions.FullyConnectedOptions, options)
 
 
-def _add(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indices: dict[str, int]) -> None:
-    writer.operator(
-        "ADD",
-        [indices[name] for name in node.inputs],
-        indices[node.name],
-        schema.BuiltinOptions.AddOptions,
-        schema.AddOptionsT(),
-    )
+def _add(writer: _Writer, node: Node) -> None:
+    options = schema.AddOptionsT()
+    options.potScaleInt16 = False
+    inputs = [writer.source(node, i) for i in range(2)]
+    writer.operator("ADD", inputs, writer.result(node), schema.BuiltinOptions.AddOptions, options)
 
 
-def _concat(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indices: dict[str, int]) -> None:
+def _concat(writer: _Writer, node: Node) -> None:
     options = schema.ConcatenationOptionsT()
     options.axis = 3
-    writer.operator(
-        "CONCATENATION",
-        [indices[name] for name in node.inputs],
-        indices[node.name],
-        schema.BuiltinOptions.ConcatenationOptions,
-        options,
-    )
+    inputs = [writer.source(node, i) for i in range(len(node.inputs))]
+    kind = schema.BuiltinOptions.ConcatenationOptions
+    writer.operator("CONCATENATION", inputs, writer.result(node), kind, options)
 
 
-def _pad(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indices: dict[str, int]) -> None:
+def _pad(writer: _Writer, node: Node) -> None:
     pads = np.array([[0, 0], *node.attributes["pads"], [0, 0]], np.int32)
-    constant = writer.tensor(f"{node.name}/pads", pads.shape, _INT32, None, data=pads)
-    writer.operator(
-        "PAD",
-        [indices[node.inputs[0]], constant],
-        indices[node.name],
-        schema.BuiltinOptions.PadOptions,
-        schema.PadOptionsT(),
-    )
+    constant = writer.tensor(f"{node.name}/pads", pads.shape, "int32", None, data=pads)
+    inputs = [writer.source(node), constant]
+    writer.operator("PAD", inputs, writer.result(node), schema.BuiltinOptions.PadOptions, schema.PadOptionsT())
 
 
-def _pool(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indices: dict[str, int]) -> None:
+def _pool(writer: _Writer, node: Node) -> None:
     options = schema.Pool2DOptionsT()
     options.padding = _PADDINGS[node.attributes["padding"]]
     options.filterHeight, options.filterWidth = node.attributes["size"]
     options.strideH, options.strideW = node.attributes["strides"]
     name = "MAX_POOL_2D" if node.op == "max_pool" else "AVERAGE_POOL_2D"
-    writer.operator(name, [indices[node.inputs[0]]], indices[node.name], schema.BuiltinOptions.Pool2DOptions, options)
+    writer.operator(name, [writer.source(node)], writer.result(node), schema.BuiltinOptions.Pool2DOptions, options)
 
 
-def _mean(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indices: dict[str, int]) -> None:
-    axes = writer.tensor(f"{node.name}/axes", (2,), _INT32, None, data=np.array([1, 2], np.int32))
+def _mean(writer: _Writer, node: Node) -> None:
+    axes = writer.tensor(f"{node.name}/axes", (2,), "int32", None, data=np.array([1, 2], np.int32))
     options = schema.ReducerOptionsT()
     options.keepDims = False
-    writer.operator(
-        "MEAN", [indices[node.inputs[0]], axes], indices[node.name], schema.BuiltinOptions.ReducerOptions, options
-    )
+    inputs = [writer.source(node), axes]
+    writer.operator("MEAN", inputs, writer.result(node), schema.BuiltinOptions.ReducerOptions, options)
 
 
 _OPERATORS = {

@@ -1,13 +1,13 @@
 """Fake quantization with TensorFlow Model Optimization's wrappers, our quantizers and no surprises.
 
 TFMOT's defaults start every activation range at [-6, 6] and let it creep, and quantize depthwise kernels per tensor.
-Here ranges are those of the calibration photos, fixed; every convolution kernel has a scale a channel; what the trained
-model computes is what quantization/integers.py ships.
+Here ranges begin where the calibration photos put them and are trained with the weights or stay fixed; every
+convolution kernel has a scale a channel; what the trained model computes is what quantization/integers.py ships.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,27 +17,78 @@ from tensorflow_model_optimization.quantization.keras import QuantizeConfig, qua
 from tf_keras import Model
 
 from edgetl.quantization.fold import kernel_and_bias, rebuild
-from edgetl.quantization.graph import SAME_SCALE_OPS, Graph, Node
-from edgetl.quantization.integers import affine_int8, channel_axis
+from edgetl.quantization.graph import SAME_SCALE_OPS, Graph, Node, same_scale_groups
+from edgetl.quantization.integers import channel_axis
+from edgetl.quantization.net import QuantizedNet
 from edgetl.quantization.ranges import Range
 
 
 class FixedRange(quantizers.Quantizer):
-    """An 8-bit grid over a fixed range; the gradient passes inside of it and stops outside."""
+    """A grid over a fixed range; the gradient passes inside of it and stops outside.
 
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = low, high
+    bits: 8, or 16 for a symmetric grid (LiteRT's 16x8 scheme).
+    """
+
+    def __init__(self, low: float, high: float, bits: int = 8) -> None:
+        self.low, self.high, self.bits = low, high, bits
+
+    def ends(self) -> tuple[float, float]:
+        """(low, high)."""
+        return self.low, self.high
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
         """No variables: the range does not move."""
         return {}
 
     def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
-        return tf.quantization.fake_quant_with_min_max_args(inputs, self.low, self.high, num_bits=8)
+        if self.bits == 8:
+            return tf.quantization.fake_quant_with_min_max_args(inputs, self.low, self.high, num_bits=8)
+        edge = max(-self.low, self.high)
+        return tf.quantization.fake_quant_with_min_max_args(inputs, -edge, edge, num_bits=self.bits, narrow_range=True)
 
     def get_config(self) -> dict[str, float]:
         """For Keras."""
-        return {"low": self.low, "high": self.high}
+        return {"low": self.low, "high": self.high, "bits": self.bits}
+
+
+class TrainedRange(quantizers.Quantizer):
+    """An 8-bit grid whose ends are trained: each a factor times where it began (Choi et al. 2018, Jain et al. 2020).
+
+    end = start * exp(RATE * a), with a trained from 0: an end never changes its sign, one that began at 0 (a ReLU's)
+    stays there, and `cap` bounds what the activation can produce. The gradient of an end is that of the values it clips.
+    Tensors that must share a grid share the variables: `shared` holds those that some layer has made already.
+    """
+
+    # Adam moves `a` by about the learning rate a step, 2e-5; RATE makes that a thousandth of the range.
+    RATE = 50.0
+
+    def __init__(self, name: str, start: Range, cap: float | None, shared: dict[str, dict[str, Any]]) -> None:
+        self.name, self.start, self.cap, self.shared = name, start, cap, shared
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
+        """The two variables, made by the first layer of the group."""
+        if self.name not in self.shared:
+            self.shared[self.name] = {
+                end: layer.add_weight(name=f"{end}_log", shape=(), initializer="zeros", trainable=True)
+                for end in ("low", "high")
+            }
+        return self.shared[self.name]
+
+    def ends(self) -> tuple[Any, Any]:
+        """(low, high) as they are now, scalars."""
+        variables = self.shared[self.name]
+        low, high = (
+            start * tf.exp(self.RATE * variables[end]) for end, start in zip(("low", "high"), self.start, strict=True)
+        )
+        return low, high if self.cap is None else tf.minimum(high, self.cap)
+
+    def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
+        low, high = self.ends()
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, num_bits=8)
+
+    def get_config(self) -> dict[str, Any]:
+        """For Keras; the variables belong to the layers."""
+        return {"name": self.name, "start": self.start, "cap": self.cap}
 
 
 class SymmetricWeights(quantizers.Quantizer):
@@ -71,44 +122,52 @@ class SymmetricWeights(quantizers.Quantizer):
 
 
 class BiasSteps(quantizers.Quantizer):
-    """A bias on the int32 grid it ships on, input scale times weight scale; the gradient passes.
+    """A bias on the int32 grid it ships on, input scale times weight scale; the gradient passes to the bias alone.
 
     Where folding BatchNorm left large weights the grid is coarse: on MobileNetV2's first depthwise layer a bias left in
     float was a tenth of an output step off from what the file computes.
     """
 
-    def __init__(self, kernel: Any, axis: int | None, input_scale: float) -> None:
-        self.kernel, self.axis, self.input_scale = kernel, axis, input_scale
+    def __init__(self, kernel: Any, axis: int | None, input_range: Callable[[], tuple[Any, Any]]) -> None:
+        self.kernel, self.axis, self.input_range = kernel, axis, input_range
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
-        """No variables: the grid follows from the kernel."""
+        """No variables: the grid follows from the kernel and the input's range."""
         return {}
 
     def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
         others = [i for i in range(len(self.kernel.shape)) if i != self.axis]
         largest = tf.reduce_max(tf.abs(self.kernel), axis=others)
-        step = tf.stop_gradient(tf.maximum(largest / 127.0, 1e-9) * self.input_scale)
+        low, high = self.input_range()
+        step = tf.stop_gradient(tf.maximum(largest / 127.0, 1e-9) * (high - low) / 255.0)
         return inputs + tf.stop_gradient(tf.round(inputs / step) * step - inputs)
 
     def get_config(self) -> dict[str, Any]:
         """For Keras; the kernel is the layer's own."""
-        return {"axis": self.axis, "input_scale": self.input_scale}
+        return {"axis": self.axis}
+
+
+Grid = FixedRange | TrainedRange
 
 
 class _NodeConfig(QuantizeConfig):
     """Tells TFMOT's wrapper what to quantize of one node: its weights, and its output unless that shares a grid."""
 
-    def __init__(self, op: str, low: float, high: float, input_scale: float) -> None:
-        self.op, self.low, self.high, self.input_scale = op, low, high, input_scale
+    def __init__(
+        self, node: Node, output: Grid, input_range: Callable[[], tuple[Any, Any]], per_channel: bool, in_float: bool
+    ) -> None:
+        self.node, self.output, self.input_range = node, output, input_range
+        self.per_channel, self.in_float = per_channel, in_float
 
     def _kernel(self) -> str:
-        return "depthwise_kernel" if self.op == "depthwise" else "kernel"
+        return "depthwise_kernel" if self.node.op == "depthwise" else "kernel"
 
     def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
-        if self.op not in ("conv", "depthwise", "dense"):
+        if self.node.kernel is None or self.in_float:
             return []
-        kernel, axis = getattr(layer, self._kernel()), channel_axis(self.op)
-        return [(kernel, SymmetricWeights(axis)), (layer.bias, BiasSteps(kernel, axis, self.input_scale))]
+        kernel = getattr(layer, self._kernel())
+        axis = channel_axis(self.node.op, per_channel=self.per_channel)
+        return [(kernel, SymmetricWeights(axis)), (layer.bias, BiasSteps(kernel, axis, self.input_range))]
 
     def set_quantize_weights(self, layer: Any, quantize_weights: Any) -> None:
         if quantize_weights:
@@ -123,27 +182,56 @@ class _NodeConfig(QuantizeConfig):
         return None
 
     def get_output_quantizers(self, layer: Any) -> list[Any]:
-        return [] if self.op in SAME_SCALE_OPS and self.op != "average_pool" else [FixedRange(self.low, self.high)]
+        return [] if self.node.op in SAME_SCALE_OPS and self.node.op != "average_pool" else [self.output]
 
     def get_config(self) -> dict[str, Any]:
-        return {"op": self.op, "low": self.low, "high": self.high, "input_scale": self.input_scale}
+        return {"node": self.node.name, "output": self.output.get_config(), "per_channel": self.per_channel}
 
 
-def fake_quantized(graph: Graph, ranges: Mapping[str, Range]) -> Any:
-    """A trainable Keras model that computes what the int8 file will: normalized image -> logits."""
+class FakeQuantized:
+    """A trainable Keras model of logits that computes what the net's files will, and the grids in it.
 
-    def wrap(node: Node, layer: Any) -> Any:
-        low, high = ranges[node.name]
-        if node.op == "input":
-            return quantize_layer.QuantizeLayer(FixedRange(low, high), name=f"grid_{node.name}")
-        input_scale = affine_int8(*ranges[node.inputs[0]])[0]
-        return quantize_wrapper.QuantizeWrapperV2(layer, _NodeConfig(node.op, low, high, input_scale))
+    trained: the ranges are variables (8 bits only); the input's is not, the contract fixes it.
+    """
 
-    return rebuild(graph, wrap)
+    def __init__(self, net: QuantizedNet, *, trained: bool = False) -> None:
+        graph = net.graph
+        groups = same_scale_groups(graph)
+        caps = _caps(graph, groups)
+        shared: dict[str, dict[str, Any]] = {}
+
+        def grid(name: str) -> Grid:
+            if trained and groups[name] != groups[graph.input.name]:
+                return TrainedRange(groups[name], net.ranges[name], caps.get(groups[name]), shared)
+            return FixedRange(*net.ranges[name], 8 if name == graph.input.name else net.activation_bits)
+
+        self._grids = {node.name: grid(node.name) for node in graph.nodes}
+
+        def wrap(node: Node, layer: Any) -> Any:
+            own = self._grids[node.name]
+            if node.op == "input":
+                return quantize_layer.QuantizeLayer(own, name=f"grid_{node.name}")
+            input_range = self._grids[node.inputs[0]].ends
+            config = _NodeConfig(node, own, input_range, net.per_channel, node.name in net.float_nodes)
+            return quantize_wrapper.QuantizeWrapperV2(layer, config)
+
+        self.model = rebuild(graph, wrap)
+
+    def ranges(self) -> dict[str, Range]:
+        """Tensor name -> (low, high) as they are now."""
+        ends = {name: grid.ends() for name, grid in self._grids.items()}
+        return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+
+
+def _caps(graph: Graph, groups: Mapping[str, str]) -> dict[str, float]:
+    """Group -> 6 where every tensor of it comes out of a ReLU6."""
+    makers = [node for node in graph.nodes if node.op not in SAME_SCALE_OPS]
+    beyond = {groups[node.name] for node in makers if node.attributes.get("activation") != "relu6"}
+    return {groups[node.name]: 6.0 for node in makers if groups[node.name] not in beyond}
 
 
 def trained_weights(graph: Graph, model: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Node name -> (kernel, bias) as float32, from a model that fake_quantized made of this graph."""
+    """Node name -> (kernel, bias) as float32, from the Keras model that FakeQuantized made of this graph."""
     weights = {}
     for node in graph.nodes:
         if node.kernel is not None:

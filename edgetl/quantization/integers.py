@@ -14,7 +14,8 @@ import numpy as np
 from edgetl.quantization.graph import Graph, Node
 from edgetl.quantization.ranges import Range
 
-PROBABILITY_SCALE, PROBABILITY_ZERO_POINT = 1.0 / 256.0, -128
+# Scale and zero point of the probabilities, by the type of the activations.
+PROBABILITIES = {"int8": (1.0 / 256.0, -128), "int16": (1.0 / 32768.0, 0)}
 
 
 def affine_int8(low: float, high: float) -> tuple[float, int]:
@@ -32,12 +33,22 @@ def affine_int8(low: float, high: float) -> tuple[float, int]:
     return scale, min(max(zero_point, -128), 127)
 
 
+def symmetric_int16(low: float, high: float) -> tuple[float, int]:
+    """Scale and zero point that put [low, high] on int16: symmetric, as LiteRT's 16x8 scheme wants it.
+
+    >>> symmetric_int16(-1.0, 32767.0)
+    (1.0, 0)
+    """
+    return max(-low, high) / 32767.0, 0
+
+
 @dataclass(frozen=True)
 class Quantized:
     """A tensor's grid and, where its node has weights, their integers.
 
     scale, zero_point: of the output tensor. kernel: int8 in the graph's layout. kernel_scales: float32 [out], or [1]
-    for a dense layer. bias: int32 [out] at input scale x kernel scale.
+    where one scale is for all. bias: int32 (int64 with 16-bit activations) [out] at input scale x kernel scale. bits: of
+    the output tensor.
     """
 
     scale: float
@@ -45,43 +56,71 @@ class Quantized:
     kernel: np.ndarray | None = None
     kernel_scales: np.ndarray | None = None
     bias: np.ndarray | None = None
+    bits: int = 8
 
 
-def channel_axis(op: str) -> int | None:
+def channel_axis(op: str, *, per_channel: bool = True) -> int | None:
     """Which kernel axis has one scale an index; None: one scale for all.
 
     A dense layer has one: per-channel FULLY_CONNECTED is younger than the runtimes on many devices.
     """
-    return {"conv": 3, "depthwise": 2}.get(op)
+    return {"conv": 3, "depthwise": 2}.get(op) if per_channel else None
 
 
-def quantize_graph(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Quantized]:
+def quantize_graph(
+    graph: Graph, ranges: Mapping[str, Range], *, per_channel: bool = True, activation_bits: int = 8
+) -> dict[str, Quantized]:
     """Node name -> its integers."""
+    grid = affine_int8 if activation_bits == 8 else symmetric_int16
     result: dict[str, Quantized] = {}
     for node in graph.nodes:
-        scale, zero_point = affine_int8(*ranges[node.name])
+        # The image comes as bytes whatever the rest of the net is computed in.
+        scale, zero_point = (affine_int8 if node.op == "input" else grid)(*ranges[node.name])
         if node.kernel is None:
-            result[node.name] = Quantized(scale, zero_point)
+            result[node.name] = Quantized(scale, zero_point, bits=8 if node.op == "input" else activation_bits)
         else:
-            kernel, kernel_scales, bias = _weights(node, result[node.inputs[0]].scale)
-            result[node.name] = Quantized(scale, zero_point, kernel, kernel_scales, bias)
+            weights = _weights(node, result[node.inputs[0]].scale, per_channel, activation_bits)
+            result[node.name] = Quantized(scale, zero_point, *weights, activation_bits)
     return result
 
 
-def _weights(node: Node, input_scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _weights(
+    node: Node, input_scale: float, per_channel: bool, activation_bits: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     assert node.kernel is not None and node.bias is not None
-    axis = channel_axis(node.op)
+    axis = channel_axis(node.op, per_channel=per_channel)
     others = tuple(i for i in range(node.kernel.ndim) if i != axis)
     largest = (
         np.abs(node.kernel).max(axis=others) if axis is not None else np.abs(node.kernel).max(keepdims=True).reshape(1)
     )
     # A dead channel has no scale of its own, and a tiny one would push the bias past int32: 2**30 leaves room to sum.
     bias = np.abs(node.bias) if axis is not None else np.abs(node.bias).max(keepdims=True)
-    scales = np.maximum(largest / 127.0, np.maximum(bias / (input_scale * 2.0**30), 1e-12)).astype(np.float32)
-    shape = [1] * node.kernel.ndim
+    bits = 32 if activation_bits == 8 else 64
+    scales = np.maximum(largest / 127.0, np.maximum(bias / (input_scale * 2.0 ** (bits - 2)), 1e-12)).astype(np.float32)
+    # Half rounds up, as TensorFlow's fake quantization does.
+    kernel = np.clip(np.floor(node.kernel / along(axis, scales, node.kernel.ndim) + 0.5), -127, 127).astype(np.int8)
+    steps = node.bias.astype(np.float64) / (np.float64(input_scale) * scales.astype(np.float64))
+    limit = 2.0 ** (bits - 1)
+    kind = np.int32 if activation_bits == 8 else np.int64
+    return kernel, scales, np.clip(np.round(steps), -limit, limit - 1).astype(kind)
+
+
+def along(axis: int | None, scales: np.ndarray, dimensions: int) -> np.ndarray:
+    """Scales shaped so that they multiply a kernel along `axis`; one scale for all where it is None."""
+    shape = [1] * dimensions
     if axis is not None:
         shape[axis] = -1
-    # Half rounds up, as TensorFlow's fake quantization does.
-    kernel = np.clip(np.floor(node.kernel / scales.reshape(shape) + 0.5), -127, 127).astype(np.int8)
-    steps = node.bias.astype(np.float64) / (np.float64(input_scale) * scales.astype(np.float64))
-    return kernel, scales, np.clip(np.round(steps), -(2**31), 2**31 - 1).astype(np.int32)
+    return scales.reshape(shape)
+
+
+def dequantized(graph: Graph, integers: Mapping[str, Quantized]) -> Graph:
+    """The float graph with the kernels and biases that the integers stand for."""
+    weights = {}
+    for node in graph.nodes:
+        own = integers[node.name]
+        if own.kernel is not None and own.kernel_scales is not None and own.bias is not None:
+            axis = channel_axis(node.op) if len(own.kernel_scales) > 1 else None
+            kernel = own.kernel * along(axis, own.kernel_scales, own.kernel.ndim)
+            bias = own.bias * (integers[node.inputs[0]].scale * own.kernel_scales.astype(np.float64))
+            weights[node.name] = (kernel.astype(np.float32), bias.astype(np.float32))
+    return graph.with_weights(weights)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,11 @@ class KerasSession:
     def __init__(self, model: Path) -> None:
         import tensorflow as tf
 
-        if (model / "ranges.json").is_file():
-            from edgetl.quantization.fake import fake_quantized
-            from edgetl.quantization.graph import load_graph
+        if (model / "quantized.json").is_file():
+            from edgetl.quantization.fake import FakeQuantized
+            from edgetl.quantization.net import load_quantized
 
-            ranges = {
-                name: (low, high) for name, (low, high) in json.loads((model / "ranges.json").read_text()).items()
-            }
-            net = fake_quantized(load_graph(model), ranges)
+            net = FakeQuantized(load_quantized(model)).model
         else:
             from edgetl.backbones.models import load_model
 

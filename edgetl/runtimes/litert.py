@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,36 @@ class LiteRtSession:
     def close(self) -> None:
         """See runtimes.Session."""
         del self._interpreter
+
+
+def open_tensors(model: Path) -> Callable[[Any], dict[str, Any]]:
+    """A function: normalized image [1, h, w, 3] -> every op's output as real numbers, by tensor name.
+
+    LiteRT's own kernels, no delegate: XNNPACK does not keep what lies between its first op and its last.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_path=str(model),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    source = interpreter.get_input_details()[0]
+    made = {int(tensor) for op in interpreter._get_ops_details() for tensor in op["outputs"]}
+    wanted = [details for details in interpreter.get_tensor_details() if details["index"] in made]
+
+    def tensors(image: Any) -> dict[str, Any]:
+        interpreter.set_tensor(source["index"], to_grid(image, source["dtype"], *source["quantization"]))
+        interpreter.invoke()
+        found = {}
+        for details in wanted:
+            scale, zero_point = details["quantization"]
+            values = interpreter.get_tensor(details["index"])
+            found[details["name"]] = (values.astype(np.float64) - zero_point) * scale if scale else values
+        return found
+
+    return tensors
 
 
 def to_grid(image: Any, dtype: Any, scale: float, zero_point: int) -> Any:

@@ -18,8 +18,8 @@ from edgetl.formats.onnx_int8 import write_onnx_int8
 from edgetl.formats.tflite_float import write_tflite_float
 from edgetl.formats.tflite_int8 import write_tflite_int8
 from edgetl.quantization.fold import fold
-from edgetl.quantization.graph import load_graph
-from edgetl.quantization.integers import quantize_graph
+from edgetl.quantization.integers import PROBABILITIES
+from edgetl.quantization.net import load_quantized
 from edgetl.store import Artifact, file_sha256
 
 # What the files' operators need (TFLite op versions, ONNX opset 17 with IR version 8).
@@ -32,12 +32,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     student_spec, student = load_model(inputs["student"].path)
     teacher_spec, teacher = load_model(inputs["teacher"].path)
     student_graph, teacher_graph = fold(student), fold(teacher)
-    quantized_graph = load_graph(inputs["quantized"].path)
-    ranges = {
-        name: (low, high)
-        for name, (low, high) in json.loads((inputs["quantized"].path / "ranges.json").read_text()).items()
-    }
-    integers = quantize_graph(quantized_graph, ranges)
+    net = load_quantized(inputs["quantized"].path) if "quantized" in inputs else None
 
     def description(spec: Any, role: str) -> str:
         return f"edgetl {role}: {spec.backbone} at {spec.input_size_px} px, {len(classes)} classes"
@@ -47,11 +42,14 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     jobs: list[tuple[str, Any, Any, str]] = [
         ("student.float32.tflite", student_graph, student_spec, "student"),
         ("student.float16.tflite", student_graph, student_spec, "student"),
-        ("student.int8.tflite", quantized_graph, student_spec, "student"),
+        ("student.dynamic.tflite", student_graph, student_spec, "student"),
         ("student.float32.onnx", student_graph, student_spec, "student"),
-        ("student.int8.onnx", quantized_graph, student_spec, "student"),
         ("teacher.float32.tflite", teacher_graph, teacher_spec, "teacher"),
     ]
+    if net is not None:
+        jobs += [
+            (f"student.{net.precision}.{suffix}", net.graph, student_spec, "student") for suffix in ("tflite", "onnx")
+        ]
     context.progress.begin(len(jobs), unit="files")
     for name, graph, spec, role in jobs:
         _, precision, suffix = name.split(".")
@@ -69,27 +67,43 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
             "macs": graph.macs(),
             "params": graph.parameters(),
         }
-        grid = integers[quantized_graph.input.name]
-        if name == "student.int8.tflite":
-            file.write_bytes(write_tflite_int8(graph, integers, description=text, metadata={"labels.txt": labels}))
-            row["input"] = {"name": "image", "dtype": "int8", "scale": grid.scale, "zero_point": grid.zero_point}
-            row["output"] = {"name": "probabilities", "dtype": "int8", "scale": 1 / 256, "zero_point": -128}
-        elif name == "student.int8.onnx":
-            props |= {"input_scale": repr(grid.scale), "input_zero_point": str(grid.zero_point + 128)}
-            onnx.save(write_onnx_int8(graph, integers, opset=options["opset"], description=text, metadata=props), file)
-            row["input"] = {"name": "image", "dtype": "uint8", "scale": grid.scale, "zero_point": grid.zero_point + 128}
-            row["output"] = {"name": "probabilities", "dtype": "float32"}
-        else:
+        row["input"], row["output"] = (
+            {"name": "image", "dtype": "float32"},
+            {"name": "probabilities", "dtype": "float32"},
+        )
+        if net is not None and precision == net.precision:
+            grid = net.integers()[graph.input.name]
             if suffix == "tflite":
-                file.write_bytes(
-                    write_tflite_float(graph, precision=precision, description=text, metadata={"labels.txt": labels})
+                data = write_tflite_int8(
+                    graph,
+                    net.integers(),
+                    float_nodes=net.float_nodes,
+                    description=text,
+                    metadata={"labels.txt": labels},
                 )
+                file.write_bytes(data)
+                kind = "int8" if net.activation_bits == 8 else "int16"
+                scale, zero_point = PROBABILITIES[kind]
+                row["input"] |= {"dtype": "int8", "scale": grid.scale, "zero_point": grid.zero_point}
+                row["output"] |= {"dtype": kind, "scale": scale, "zero_point": zero_point}
             else:
-                onnx.save(write_onnx_float(graph, opset=options["opset"], description=text, metadata=props), file)
-            row["input"], row["output"] = (
-                {"name": "image", "dtype": "float32"},
-                {"name": "probabilities", "dtype": "float32"},
+                props |= {"input_scale": repr(grid.scale), "input_zero_point": str(grid.zero_point + 128)}
+                proto = write_onnx_int8(
+                    graph,
+                    net.integers(),
+                    float_nodes=net.float_nodes,
+                    opset=options["opset"],
+                    description=text,
+                    metadata=props,
+                )
+                onnx.save(proto, file)
+                row["input"] |= {"dtype": "uint8", "scale": grid.scale, "zero_point": grid.zero_point + 128}
+        elif suffix == "tflite":
+            file.write_bytes(
+                write_tflite_float(graph, precision=precision, description=text, metadata={"labels.txt": labels})
             )
+        else:
+            onnx.save(write_onnx_float(graph, opset=options["opset"], description=text, metadata=props), file)
         _check(file, row)
         rows.append(
             {**row, "bytes": file.stat().st_size, "sha256": file_sha256(file), "runtime": SMALLEST_RUNTIMES[suffix]}

@@ -7,8 +7,7 @@ import pytest
 
 from edgetl.quantization.graph import Graph, Node
 from edgetl.quantization.integers import (
-    PROBABILITY_SCALE,
-    PROBABILITY_ZERO_POINT,
+    PROBABILITIES,
     affine_int8,
     channel_axis,
     quantize_graph,
@@ -42,7 +41,7 @@ def test_the_inputs_grid_is_the_pixel_minus_128():
 
 
 def test_probabilities_have_the_specified_grid():
-    assert (PROBABILITY_SCALE, PROBABILITY_ZERO_POINT) == (1 / 256, -128)
+    assert PROBABILITIES == {"int8": (1 / 256, -128), "int16": (1 / 32768, 0)}
 
 
 # --- weights -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,94 @@
+"""What one way of quantizing came to on the validation photos, and which of several is taken. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgetl.measure.stats import paired_drop_interval
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A quantized file against the float student, on the same n photos.
+
+    lost, gained: photos that the float net alone, the file alone gets right. drop_pp: top-1 lost, in points, with its
+    95% interval. divergence: mean Kullback-Leibler divergence of the file's probabilities from the float net's, nats.
+    one_class: it gives all photos one label, though the float net does not. met: the drop is within the budget.
+    """
+
+    name: str
+    what: str
+    n: int
+    top1: float
+    float_top1: float
+    lost: int
+    gained: int
+    drop_pp: float
+    interval_pp: tuple[float, float]
+    same_label: float
+    divergence: float
+    one_class: bool
+    met: bool
+    bytes: int
+    seconds: float
+
+    def collapsed(self, budget_pp: float) -> bool:
+        """It predicts one class, or the whole interval of the drop is past the budget."""
+        return self.one_class or self.interval_pp[0] > budget_pp
+
+    def to_json(self, *, chosen: bool) -> dict[str, Any]:
+        """A row of the report."""
+        return {**asdict(self), "chosen": chosen}
+
+
+def judge_attempt(
+    name: str, what: str, wanted: Any, got: Any, labels: Any, *, budget_pp: float, size: int, seconds: float
+) -> Attempt:
+    """wanted, got: probabilities [n, classes] of the float student and the file. labels: int [n]. size: bytes."""
+    first, second = wanted.argmax(axis=1), got.argmax(axis=1)
+    n = len(labels)
+    lost = int(((first == labels) & (second != labels)).sum())
+    gained = int(((first != labels) & (second == labels)).sum())
+    low, high = paired_drop_interval(lost, gained, n)
+    drop_pp = 100.0 * (lost - gained) / n
+    one_class = len(np.unique(second)) == 1 and len(np.unique(first)) > 1
+    return Attempt(
+        name,
+        what,
+        n,
+        float((second == labels).mean()),
+        float((first == labels).mean()),
+        lost,
+        gained,
+        drop_pp,
+        (100.0 * low, 100.0 * high),
+        float((first == second).mean()),
+        mean_divergence(wanted, got),
+        one_class,
+        not one_class and drop_pp <= budget_pp,
+        size,
+        round(seconds, 1),
+    )
+
+
+def mean_divergence(wanted: Any, got: Any) -> float:
+    """Mean Kullback-Leibler divergence in nats. wanted, got: probabilities [n, classes].
+
+    An int8 softmax has no probability between 0 and 1/256: half of that stands for its zeros.
+    """
+    p = np.maximum(np.asarray(wanted, np.float64), 1e-12)
+    q = np.maximum(np.asarray(got, np.float64), 1.0 / 512.0)
+    q /= q.sum(axis=1, keepdims=True)
+    return float((p * np.log(p / q)).sum(axis=1).mean())
+
+
+def best(attempts: Sequence[Attempt]) -> int:
+    """Position of the one to take: the first that met the budget, else the one that lost least (then: diverged least)."""
+    met = [i for i, attempt in enumerate(attempts) if attempt.met]
+    if met:
+        return met[0]
+    return min(range(len(attempts)), key=lambda i: (attempts[i].one_class, attempts[i].drop_pp, attempts[i].divergence))
