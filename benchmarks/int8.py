@@ -172,19 +172,18 @@ def main() -> None:
     recipe = make_recipe(tables)
     store = Store(arguments.cache)
     source = find_source(arguments.photos, recipe, store, Lines().note, fetch=True)
-    built = build_schemes(tables, source, store)
-    data = load_split(built["QAT"]["split"].path, source.listing.path_of())
-    spec = ModelSpec(**json.loads((built["QAT"]["distill"].path / "model.json").read_text()))
+    builds = build_schemes(tables, source, store)
+    data = load_split(builds.common["split"].path, source.listing.path_of())
+    spec = ModelSpec(**json.loads((builds.common["distill"].path / "model.json").read_text()))
     view = View.of(recipe.dataset.model_dump())
     calibration = np.concatenate(list(normalized(spec, data.calibrate(recipe.calibration.photos, recipe.seed), view)))
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "calibration.npy"
         np.save(images, calibration)
         routes = [
-            *edgetl_routes(built),
+            *edgetl_routes(builds),
             *peer_routes(
-                built["QAT"],
-                recipe,
+                builds.common,
                 training_of(data, recipe, view),
                 images,
                 Path(folder),

@@ -39,6 +39,7 @@ from edgetl.quantization.fake import all_tensors
 from edgetl.quantization.fold import fold
 from edgetl.quantization.integers import quantize_graph
 from edgetl.quantization.ranges import estimate_ranges
+from edgetl.quantization.ties import without_ties
 from edgetl.runtimes import load_runtime
 from edgetl.stages.quantize import input_range
 from edgetl.training.norm import estimate_batch_norm
@@ -87,7 +88,7 @@ def write_files(backbone: str, size_px: int, folder: Path) -> Any:
         estimator="minmax",
         input_range=input_range(spec.normalization),
     )
-    integers = quantize_graph(graph, ranges)
+    integers = quantize_graph(graph, without_ties(graph, ranges))
     grid = integers[graph.input.name]
     meta = {"input_scale": repr(grid.scale), "input_zero_point": str(grid.zero_point + 128)}
     (folder / "float32.tflite").write_bytes(write_tflite_float(graph, precision="float32", description="", metadata={}))

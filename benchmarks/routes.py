@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgetl.errors import CollapseError, TrainingError
 from edgetl.pipeline import Source, plan_for, run_plan
-from edgetl.recipe import QuantizeOptions, Recipe, make_recipe
+from edgetl.recipe import make_recipe
 from edgetl.store import Artifact, Store
 from edgetl.target import load_target
 
@@ -56,40 +57,51 @@ class Lines:
         """Counts are not shown."""
 
 
-def build_schemes(tables: Mapping[str, Any], source: Source, store: Store) -> dict[str, dict[str, Artifact]]:
-    """ "PTQ" and "QAT" -> step name -> artifact, up to the export. The two differ in the quantize step's scheme alone,
-    so that split, teacher and float student are the same artifacts."""
-    built = {}
+@dataclass(frozen=True)
+class Builds:
+    """What edgetl made of one recipe. made: "PTQ" and "QAT" -> step name -> artifact, up to the export. failed: of a
+    scheme that came to nothing, why."""
+
+    made: Mapping[str, Mapping[str, Artifact]]
+    failed: Mapping[str, str]
+
+    @property
+    def common(self) -> Mapping[str, Artifact]:
+        """Steps that all schemes share: their options differ in quantize.scheme alone. And the float files."""
+        return next(iter(self.made.values()))
+
+
+def build_schemes(tables: Mapping[str, Any], source: Source, store: Store) -> Builds:
+    """Both schemes of the recipe. Raises CollapseError or TrainingError when neither leaves files: there is nothing to compare then."""
+    made, failed = {}, {}
     for scheme in ("ptq", "qat"):
-        change = {"quantize": {"scheme": scheme}} if "scheme" in QuantizeOptions.model_fields else {}
-        if not change and scheme == "ptq":
-            continue
-        plan = plan_for(make_recipe(dict(tables), change), load_target("this-machine"), source)
+        plan = plan_for(
+            make_recipe(dict(tables), {"quantize": {"scheme": scheme}}), load_target("this-machine"), source
+        )
         last = [step.name for step in plan.steps].index("export")
-        built[scheme.upper()], _ = run_plan(replace(plan, steps=plan.steps[: last + 1]), source, store, Lines())
-    return built
+        try:
+            made[scheme.upper()], _ = run_plan(replace(plan, steps=plan.steps[: last + 1]), source, store, Lines())
+        except (CollapseError, TrainingError) as error:
+            if scheme == "qat" and not made:
+                raise
+            failed[scheme.upper()] = without_paths(f"{error.what} {error.why}")
+    return Builds(made, failed)
 
 
-def edgetl_routes(built: Mapping[str, Mapping[str, Artifact]]) -> list[Route]:
+def edgetl_routes(builds: Builds) -> list[Route]:
     """float32 on both runtimes, then each scheme on both."""
     routes = []
-    models = built["QAT"]["export"].path
     for suffix, runtime in (("tflite", "litert-cpu"), ("onnx", "ort-cpu")):
-        routes.append(Route("float32", runtime, models / f"student.float32.{suffix}"))
-        for scheme in ("PTQ", "QAT"):
-            if scheme in built:
-                routes.append(
-                    Route(f"edgetl {scheme}", runtime, built[scheme]["export"].path / f"student.int8.{suffix}")
-                )
-            else:
-                why = "this edgetl has no quantize.scheme in its recipe"
-                routes.append(Route(f"edgetl {scheme}", runtime, None, why))
+        routes.append(Route("float32", runtime, builds.common["export"].path / f"student.float32.{suffix}"))
+        for scheme, steps in builds.made.items():
+            file = steps["export"].path / f"student.int8.{suffix}"
+            routes.append(Route(f"edgetl {scheme}", runtime, file))
+        routes += [Route(f"edgetl {scheme}", runtime, None, why) for scheme, why in builds.failed.items()]
     return routes
 
 
 def peer_routes(
     built: Mapping[str, Artifact],
-    recipe: Recipe,
     training: Mapping[str, Any],
     calibration: Path,
     out: Path,
