@@ -4,6 +4,10 @@ NORMALIZATION                      per-channel mean and scale in pixel units: ne
 build(backbone, input_size_px)     flat tf_keras functional model, image -> feature map, random weights
 first_tuned_layer(backbone)        where the top blocks begin that fine-tuning trains
 keras_weights(backbone)            Keras' ImageNet files without the top: {input size: (file name, URL)}
+
+and may offer
+
+width(backbone), select_channels(wide, narrow)    a narrow net's weights from a wider one's channels
 """
 
 from __future__ import annotations
