@@ -27,7 +27,8 @@ EffortOption = Annotated[
     Literal["quick", "standard", "thorough"], typer.Option(help="How long to train: quick is for trying things out.")
 ]
 TeacherOption = Annotated[
-    str | None, typer.Option(help="mobilenetv2-A with A in (0, 1.4], densenet121, densenet169 or densenet201.")
+    str | None,
+    typer.Option(help="mobilenetv2-A with A in (0, 1.4], densenet121, densenet169, densenet201, vgg16 or xception."),
 ]
 StudentOption = Annotated[str | None, typer.Option(help="Any of the backbones a teacher can have.")]
 WeightsOption = Annotated[

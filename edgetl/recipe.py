@@ -18,8 +18,10 @@ from edgetl.errors import UsageError
 from edgetl.validation import explain_validation
 
 # Teacher and student alike: each of them has an int8 form in both formats.
-BACKBONE_PATTERN = r"(mobilenetv2-\d+(\.\d+)?|densenet(121|169|201))"
-BACKBONES = "mobilenetv2-A with A in (0, 1.4], densenet121, densenet169 or densenet201"
+BACKBONE_PATTERN = r"(mobilenetv2-\d+(\.\d+)?|densenet(121|169|201)|vgg16|xception)"
+BACKBONES = "mobilenetv2-A with A in (0, 1.4], densenet121, densenet169, densenet201, vgg16 or xception"
+# Keras builds Xception from 71 pixels on, the others from 32.
+SMALLEST_INPUT_PX = {"xception": 96}
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -183,6 +185,12 @@ class Recipe(_Options):
         for role, options in (("teacher", self.teacher), ("student", self.student)):
             if options.backbone.startswith("mobilenetv2-") and not 0 < float(options.backbone.split("-")[1]) <= 1.4:
                 raise ValueError(f"{role}.backbone {options.backbone!r}: the width multiplier must be in (0, 1.4]")
+            smallest = SMALLEST_INPUT_PX.get(options.backbone, 32)
+            if self.dataset.input_size_px < smallest:
+                raise ValueError(
+                    f"{role}.backbone {options.backbone!r}: it needs an input of {smallest} pixels or more, and "
+                    f"dataset.input_size_px is {self.dataset.input_size_px}"
+                )
         return self
 
 

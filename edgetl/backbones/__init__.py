@@ -8,6 +8,7 @@ keras_weights(backbone)            Keras' ImageNet files without the top: {input
 and may offer
 
 width(backbone), select_channels(wide, narrow)    a narrow net's weights from a wider one's channels
+from_keras(weights)                               Keras' weights by layer name -> those of this net and this input
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from types import ModuleType
 FAMILIES = {
     "mobilenetv2": "edgetl.backbones.mobilenetv2",
     "densenet": "edgetl.backbones.densenet",
+    "vgg16": "edgetl.backbones.vgg16",
+    "xception": "edgetl.backbones.xception",
 }
 
 
@@ -28,7 +31,7 @@ def family_of(backbone: str) -> str:
     >>> family_of("mobilenetv2-0.35"), family_of("densenet121")
     ('mobilenetv2', 'densenet')
     """
-    return re.match(r"(mobilenetv2|densenet)", backbone)[0]  # type: ignore[index]  # the recipe has checked the name
+    return re.match("|".join(FAMILIES), backbone)[0]  # type: ignore[index]  # the recipe has checked the name
 
 
 def load_family(backbone: str) -> ModuleType:

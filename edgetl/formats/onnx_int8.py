@@ -6,7 +6,9 @@ Activations are written as uint8, every zero point 128 higher: the same grid, th
 has fused kernels for uint8 activations with int8 weights, and rewrites int8 activations only where one op reads them:
 int8 left 16 of 53 convolutions of MobileNetV2 in float. It also makes the input the photo's own bytes.
 
-A ReLU needs no node: a range that begins at 0 and ends at or below 6 saturates where the ReLU would.
+A fused ReLU needs no node where the tensor's range begins at 0 (and ends at or below 6): the grid saturates where the
+ReLU would. A tensor that shares its grid with others that go below 0 (DenseNet's first convolution, through the pooling
+with the concatenation behind it) has a Clip on the integers.
 """
 
 from __future__ import annotations
@@ -46,8 +48,18 @@ class _Writer:
             )
         return self.grids[name]
 
-    def quantize(self, real: str, name: str, grid: Quantized) -> None:
-        self.node("QuantizeLinear", [real, *self.grid(name, grid)], f"{name}/grid")
+    def quantize(self, real: str, node: Node, grid: Quantized) -> None:
+        """The node's tensor on its grid, its activation applied."""
+        name = node.name
+        lowest, highest = _activation_limits(node, grid)
+        if (lowest, highest) == (0, 255):
+            self.node("QuantizeLinear", [real, *self.grid(name, grid)], f"{name}/grid")
+            return
+        whole = self.node("QuantizeLinear", [real, *self.grid(name, grid)], f"{name}/grid/whole")
+        limits = [
+            self.constant(f"{name}/{end}", np.uint8(limit)) for end, limit in (("lowest", lowest), ("highest", highest))
+        ]
+        self.node("Clip", [whole, *limits], f"{name}/grid")
 
     def dequantize(self, name: str, grid: Quantized) -> str:
         return self.node("DequantizeLinear", [f"{name}/grid", *self.grid(name, grid)], f"{name}/real/{len(self.nodes)}")
@@ -79,7 +91,7 @@ def write_onnx_int8(
     writer.node("Transpose", ["image"], f"{source.name}/grid", perm=[0, 3, 1, 2])
     for node in graph.nodes[1:]:
         real = _OPERATORS[node.op](writer, node, integers, graph)
-        writer.quantize(real, node.name, integers[node.name])
+        writer.quantize(real, node, integers[node.name])
     logits = graph.output
     classes = logits.shape[-1]
     flat = writer.node(
@@ -105,6 +117,16 @@ def write_onnx_int8(
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _activation_limits(node: Node, grid: Quantized) -> tuple[int, int]:
+    """The first and last of the uint8 steps that a node's activation can produce."""
+    if node.activation == "none":
+        return 0, 255
+    zero_point = grid.zero_point + 128
+    if node.activation == "relu":
+        return zero_point, 255
+    return zero_point, min(255, zero_point + int(np.floor(6.0 / grid.scale + 0.5)))
 
 
 def _input(writer: _Writer, node: Node, integers: Mapping[str, Quantized], position: int = 0) -> str:
@@ -157,6 +179,17 @@ def _add(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: 
     return writer.node("Add", [_input(writer, node, integers, i) for i in range(2)], f"{node.name}/real")
 
 
+def _relu(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> str:
+    # Relu between DequantizeLinear and QuantizeLinear stays in float; an addition of zero becomes a QLinearAdd.
+    grid = (
+        writer.constant(f"{node.name}/zero", np.uint8(128)),
+        writer.constant(f"{node.name}/zero/scale", np.float32(integers[node.inputs[0]].scale)),
+        writer.constant(f"{node.name}/zero/zero_point", np.uint8(128)),
+    )
+    zero = writer.node("DequantizeLinear", list(grid), f"{node.name}/zero/real")
+    return writer.node("Add", [_input(writer, node, integers), zero], f"{node.name}/real")
+
+
 def _concat(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> str:
     return writer.node(
         "Concat", [_input(writer, node, integers, i) for i in range(len(node.inputs))], f"{node.name}/real", axis=1
@@ -207,4 +240,5 @@ _OPERATORS = {
     "max_pool": _max_pool,
     "average_pool": _average_pool,
     "mean": _mean,
+    "relu": _relu,
 }

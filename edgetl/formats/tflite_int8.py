@@ -206,13 +206,21 @@ def _dense(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indic
 
 
 def _add(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indices: dict[str, int]) -> None:
-    writer.operator(
-        "ADD",
-        [indices[name] for name in node.inputs],
-        indices[node.name],
-        schema.BuiltinOptions.AddOptions,
-        schema.AddOptionsT(),
-    )
+    options = schema.AddOptionsT()
+    options.fusedActivationFunction = _ACTIVATIONS[node.activation]
+    inputs = [indices[name] for name in node.inputs]
+    writer.operator("ADD", inputs, indices[node.name], schema.BuiltinOptions.AddOptions, options)
+
+
+def _relu(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indices: dict[str, int]) -> None:
+    """An addition of zero with the ReLU fused into it. XNNPACK takes no int8 RELU: six of them in a chain of 18 other
+    ops made seven delegated parts of one and took 11.3 ms instead of 0.4; as additions they took 0.03 ms together."""
+    options = schema.AddOptionsT()
+    options.fusedActivationFunction = _ACTIVATIONS[node.activation]
+    scale = integers[node.inputs[0]].scale
+    zero = writer.tensor(f"{node.name}/zero", (1,), _INT8, scale, data=np.zeros(1, np.int8))
+    inputs = [indices[node.inputs[0]], zero]
+    writer.operator("ADD", inputs, indices[node.name], schema.BuiltinOptions.AddOptions, options)
 
 
 def _concat(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indices: dict[str, int]) -> None:
@@ -267,4 +275,5 @@ _OPERATORS = {
     "max_pool": _pool,
     "average_pool": _pool,
     "mean": _mean,
+    "relu": _relu,
 }

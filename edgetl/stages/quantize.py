@@ -17,6 +17,7 @@ from edgetl.dataset.samples import load_split
 from edgetl.quantization.fake import all_tensors, fake_quantized, trained_weights
 from edgetl.quantization.fold import check_folded, fold
 from edgetl.quantization.graph import save_graph
+from edgetl.quantization.preflight import preflight
 from edgetl.quantization.ranges import Range, estimate_ranges
 from edgetl.store import Artifact
 from edgetl.training.loop import make_evaluator, train
@@ -31,6 +32,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     data = load_split(inputs["dataset"].path, context.photos)
     teacher_spec, teacher = load_model(inputs["teacher"].path)
     spec, student = load_model(inputs["student"].path)
+    preflight(student)
     normalize = spec.normalization.apply
     view = View.of(options)
     calibration = data.calibrate(options["calibration"]["photos"], options["seed"])
