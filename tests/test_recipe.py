@@ -76,9 +76,18 @@ def test_a_value_that_cannot_be_is_refused(kind):
 
 
 @pytest.mark.parametrize("role", ["teacher", "student"])
-@pytest.mark.parametrize("backbone", ["densenet121", "densenet169", "densenet201"])
+@pytest.mark.parametrize("backbone", ["densenet121", "densenet169", "densenet201", "vgg16", "xception"])
 def test_every_backbone_can_be_teacher_and_student(backbone, role):
     assert getattr(make_recipe({role: {"backbone": backbone}}), role).backbone == backbone
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_xception_needs_more_pixels_than_the_others(role):
+    recipe = {role: {"backbone": "xception"}, "dataset": {"input_size_px": 64}}
+    with pytest.raises(UsageError, match=rf"{role}.backbone 'xception': it needs an input of 96 pixels or more"):
+        make_recipe(recipe)
+    assert make_recipe({**recipe, "dataset": {"input_size_px": 96}})
+    assert make_recipe({role: {"backbone": "vgg16"}, "dataset": {"input_size_px": 32}})
 
 
 @pytest.mark.parametrize("role", ["teacher", "student"])

@@ -13,7 +13,7 @@ with the concatenation behind it) has a Clip on the integers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,8 @@ def write_onnx_int8(
     writer.node("Transpose", ["image"], f"{source.name}/grid", perm=[0, 3, 1, 2])
     for node in graph.nodes[1:]:
         real = _OPERATORS[node.op](writer, node, integers, graph)
-        writer.quantize(real, node, integers[node.name])
+        if real is not None:  # else it wrote the integers itself
+            writer.quantize(real, node, integers[node.name])
     logits = graph.output
     classes = logits.shape[-1]
     flat = writer.node(
@@ -196,10 +197,12 @@ def _concat(writer: _Writer, node: Node, integers: Mapping[str, Quantized], grap
     )
 
 
-def _pad(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> str:
+def _pad(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> None:
+    # On the integers, with the step that is 0: ONNX Runtime leaves a Pad of dequantized numbers in float.
     (top, bottom), (left, right) = node.attributes["pads"]
     pads = writer.constant(f"{node.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
-    return writer.node("Pad", [_input(writer, node, integers), pads], f"{node.name}/real")
+    _, zero_point = writer.grid(node.name, integers[node.name])
+    writer.node("Pad", [f"{node.inputs[0]}/grid", pads, zero_point], f"{node.name}/grid")
 
 
 def _max_pool(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph: Graph) -> str:
@@ -230,7 +233,7 @@ def _mean(writer: _Writer, node: Node, integers: Mapping[str, Quantized], graph:
     return writer.node("GlobalAveragePool", [_input(writer, node, integers)], f"{node.name}/real")
 
 
-_OPERATORS = {
+_OPERATORS: dict[str, Callable[..., str | None]] = {
     "conv": _conv,
     "depthwise": _conv,
     "dense": _dense,

@@ -16,6 +16,8 @@ from edgetl.stages.distill import begins_without_weights
         ("mobilenetv2-0.35", "densenet121", "random"),
         ("densenet121", "densenet121", "copy"),
         ("densenet121", "densenet169", "random"),
+        ("vgg16", "vgg16", "copy"),
+        ("xception", "vgg16", "random"),
         ("densenet121", "mobilenetv2-1.0", "random"),
     ],
 )
