@@ -257,9 +257,22 @@ def _dense(writer: _Writer, node: Node) -> None:
 
 
 def _add(writer: _Writer, node: Node) -> None:
+    _sum(writer, node, [writer.source(node, i) for i in range(2)])
+
+
+def _relu(writer: _Writer, node: Node) -> None:
+    """An addition of zero with the ReLU fused into it. XNNPACK takes no int8 RELU: six of them in a chain of 18 other
+    ops made seven delegated parts of one and took 11.3 ms instead of 0.4; as additions they took 0.03 ms together."""
+    scale = writer.integers[node.inputs[0]].scale
+    nothing = np.zeros(1, writer.activations)
+    zero = writer.tensor(f"{node.name}/zero", (1,), writer.activations, scale, data=nothing)
+    _sum(writer, node, [writer.source(node), zero])
+
+
+def _sum(writer: _Writer, node: Node, inputs: list[int]) -> None:
     options = schema.AddOptionsT()
+    options.fusedActivationFunction = _ACTIVATIONS[node.activation]
     options.potScaleInt16 = False
-    inputs = [writer.source(node, i) for i in range(2)]
     writer.operator("ADD", inputs, writer.result(node), schema.BuiltinOptions.AddOptions, options)
 
 
@@ -305,4 +318,5 @@ _OPERATORS = {
     "max_pool": _pool,
     "average_pool": _pool,
     "mean": _mean,
+    "relu": _relu,
 }
