@@ -6,6 +6,7 @@ Follows LiteRT's schema (tensorflow/compiler/mlir/lite/schema/schema.fbs) and it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import flatbuffers
@@ -256,6 +257,29 @@ def _pool(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indice
     writer.operator(name, [indices[node.inputs[0]]], indices[node.name], schema.BuiltinOptions.Pool2DOptions, options)
 
 
+def _average_pool(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indices: dict[str, int]) -> None:
+    """A depthwise convolution whose weights are all 1 / window: XNNPACK takes no int8 AVERAGE_POOL_2D.
+
+    DenseNet121 has three: at 224 px on one thread 14.1 ms with them, 12.3 without, each the best of 80 on a busy machine.
+    Only without padding, for padding does not count in an average and the divisor changes at the border.
+    """
+    if node.attributes["padding"] != "valid":
+        _pool(writer, node, integers, indices)
+        return
+    (height, width), channels = node.attributes["size"], node.shape[-1]
+    step = 1.0 / (127.0 * height * width)
+    kernel = np.full((height, width, channels, 1), 127, np.int8)
+    own = Quantized(
+        integers[node.name].scale,
+        integers[node.name].zero_point,
+        kernel,
+        np.full(channels, step, np.float32),
+        np.zeros(channels, np.int32),
+    )
+    convolution = replace(node, op="depthwise", attributes={**node.attributes, "activation": "none"})
+    _conv(writer, convolution, {**integers, node.name: own}, indices)
+
+
 def _mean(writer: _Writer, node: Node, integers: Mapping[str, Quantized], indices: dict[str, int]) -> None:
     axes = writer.tensor(f"{node.name}/axes", (2,), _INT32, None, data=np.array([1, 2], np.int32))
     options = schema.ReducerOptionsT()
@@ -273,7 +297,7 @@ _OPERATORS = {
     "concat": _concat,
     "pad": _pad,
     "max_pool": _pool,
-    "average_pool": _pool,
+    "average_pool": _average_pool,
     "mean": _mean,
     "relu": _relu,
 }
