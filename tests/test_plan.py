@@ -131,9 +131,7 @@ def test_what_quantization_goes_by_changes_its_key_and_those_that_follow(target)
 
 
 def test_without_quantization_there_is_no_such_step():
-    made = make_plan(
-        make_recipe({"quantize": {"scheme": "none"}}), TARGET, fingerprint="f", weights=NO_WEIGHTS
-    )
+    made = make_plan(make_recipe({"quantize": {"scheme": "none"}}), TARGET, fingerprint="f", weights=NO_WEIGHTS)
     assert "quantize" not in {step.name for step in made.steps}
     assert "quantized" not in made.steps[-1].inputs
 

@@ -1,4 +1,4 @@
-"""ReLUs that are no part of a convolution, and grids that do not begin at 0: both int8 files, step by step."""
+"""What the runtimes want in another form: lone ReLUs, grids that go below 0, averages. Both int8 files agree on it."""
 
 from __future__ import annotations
 
@@ -121,6 +121,21 @@ def test_a_relu_left_out_of_the_onnx_file_is_seen(tmp_path: Path, monkeypatch: p
     _, graph = net(fused_relu_that_shares_a_grid_with_negative_numbers, layers.ReLU(name="relu"))
     lite, onnx_, _, _ = found(graph, tmp_path)
     assert np.abs(lite - onnx_).max() > 2.01 / 256
+
+
+@pytest.mark.parametrize(("size", "strides"), [(2, 2), (3, 2), ((2, 3), (1, 2))], ids=str)
+def test_average_pooling_without_padding_is_taken_by_the_delegate_and_is_an_average(
+    size: Any, strides: Any, tmp_path: Path
+) -> None:
+    def pooling(x: Any, relu: Any) -> Any:
+        # One window is looked at, not the mean over all of them, in which their roundings cancel.
+        pooled = layers.AveragePooling2D(size, strides, name="average")(layers.Conv2D(4, 3, name="first")(x))
+        return layers.MaxPooling2D(pooled.shape[1:3], name="largest")(pooled)
+
+    _, graph = net(pooling, None)
+    lite, onnx_, wanted, _ = found(graph, tmp_path)
+    np.testing.assert_allclose(lite, onnx_, rtol=0, atol=2.01 / 256)
+    np.testing.assert_allclose(lite, wanted, rtol=0, atol=4 / 256)
 
 
 def test_average_pooling_leaves_the_padding_out_of_the_average_in_both_formats(tmp_path: Path) -> None:
