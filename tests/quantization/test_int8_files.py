@@ -17,7 +17,7 @@ from edgetl.backbones.models import set_seeds
 from edgetl.errors import TrainingError
 from edgetl.formats.onnx_int8 import write_onnx_int8
 from edgetl.formats.tflite_int8 import write_tflite_int8
-from edgetl.measure.accuracy import parity
+from edgetl.measure.parity import parity
 from edgetl.quantization.fake import all_tensors, fake_quantized, trained_weights
 from edgetl.quantization.fold import check_folded, fold, rebuild
 from edgetl.quantization.graph import Graph, load_graph, same_scale_groups, save_graph
