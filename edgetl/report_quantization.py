@@ -24,7 +24,7 @@ _SCHEMES = {
 
 def quantization_view(quantization: Mapping[str, Any]) -> dict[str, Any]:
     """What report_quantization.html.j2 draws. quantization: report.json's; each part may be absent."""
-    scheme = quantization.get("scheme", "")
+    scheme = quantization.get("scheme") or ""
     return {
         "scheme": scheme,
         "scheme_words": _SCHEMES.get(scheme, ""),
