@@ -23,9 +23,9 @@ _FLOAT_LIMITS = {"float32": 1e-3, "float16": 5e-2}
 # An int8 file and the fake-quantized Keras model differ by that and by the float sums of the latter: two in a hundred.
 _INT8_DISAGREEMENT = {"files": 0.005, "keras": 0.02}
 # The same rounding in output steps, for the int8 files of two formats. One step is the last softmax's own rounding,
-# another a logit that is a step apart: more than two is for one photo in a hundred. Eight steps are 3% of probability:
-# the most that rounding came to on test nets of random weights, while a wrong zero point goes past it
-# (tests/quantization/test_int8_files.py has both).
+# another a logit that is a step apart: more than two is for one photo in a hundred. Eight steps are 3% of probability;
+# the first blocks of a net come to half a step, and with a zero point a quarter of its range off to more than sixty
+# (tests/quantization/test_int8_files.py).
 _PAST_2_STEPS = 0.01
 _MOST_STEPS = 8.0
 
