@@ -26,8 +26,11 @@ RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="A recipe .t
 EffortOption = Annotated[
     Literal["quick", "standard", "thorough"], typer.Option(help="How long to train: quick is for trying things out.")
 ]
-TeacherOption = Annotated[str | None, typer.Option(help="mobilenetv2-A, densenet121, densenet169 or densenet201.")]
-StudentOption = Annotated[str | None, typer.Option(help="mobilenetv2-A, with A in (0, 1.4].")]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(help="mobilenetv2-A with A in (0, 1.4], densenet121, densenet169, densenet201, vgg16 or xception."),
+]
+StudentOption = Annotated[str | None, typer.Option(help="Any of the backbones a teacher can have.")]
 QuantizeOption = Annotated[
     Literal["auto", "ptq", "qat", "none"] | None,
     typer.Option(

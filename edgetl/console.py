@@ -208,11 +208,13 @@ def _figure(metric: str, value: float | None, interval: Sequence[float] | None) 
         return "-"
     if metric == "model_bytes":
         return human_bytes(value)
-    if metric == "top1_disagreement":
+    if metric in ("top1_disagreement", "share_past_2_steps"):
         shown = f"{100 * value:.1f} %"
         return f"{shown} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else shown
     if metric == "max_abs_probability":
         return f"{value:.1g}"
+    if metric == "max_output_steps":
+        return f"{value:.1f}"
     shown = f"{value:.2f}"
     return f"{shown} ({interval[0]:.1f} to {interval[1]:.1f})" if interval else shown
 

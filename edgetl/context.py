@@ -25,7 +25,7 @@ class Progress(Protocol):
 class Context:
     """out: the empty folder the stage fills. scratch: survives a killed run. photos: sha256 -> file.
 
-    listing: the data set as found (split stage only). local_file: first weights found on this machine (weights stage).
+    listing: the data set as found (split; verify, for the photos' names). local_file: first weights found on this machine (weights stage).
     """
 
     out: Path

@@ -47,7 +47,7 @@ def keras_models_folder() -> Path:
 def _in_keras_cache(backbone: str, input_size_px: int) -> Path | None:
     """The file of this net for the input size, else the one that `preferred_sizes` puts first."""
     folder = keras_models_folder()
-    if backbone.startswith("densenet"):
+    if not backbone.startswith("mobilenetv2"):  # one file for all sizes
         file = folder / f"{backbone}_weights_tf_dim_ordering_tf_kernels_notop.h5"
         return file if file.is_file() else None
     alpha = float(backbone.split("-")[1])

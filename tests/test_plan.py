@@ -112,10 +112,28 @@ def test_one_byte_of_a_weight_file_changes_the_keys(tmp_path):
     )
 
 
-def test_the_target_and_its_budget_are_in_no_key():
-    budget = TARGET.budget.model_copy(update={"top1_drop_pp": 0.1, "model_bytes": 1, "latency_p90_ms": 0.1})
+def test_what_only_judges_is_in_no_key():
+    budget = TARGET.budget.model_copy(update={"model_bytes": 1, "latency_p90_ms": 0.1})
     assert changed(target=TARGET.model_copy(update={"budget": budget})) == set()
-    assert changed(target=load_target("coral-usb")) == set()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        TARGET.model_copy(update={"budget": TARGET.budget.model_copy(update={"top1_drop_pp": 0.1})}),
+        TARGET.model_copy(update={"weights": "per-tensor"}),
+        load_target("coral-usb"),
+    ],
+    ids=["accuracy budget", "per-tensor weights", "a runtime that takes int8 only"],
+)
+def test_what_quantization_goes_by_changes_its_key_and_those_that_follow(target):
+    assert changed(target=target) == {"quantize", "export", "verify"}
+
+
+def test_without_quantization_there_is_no_such_step():
+    made = make_plan(make_recipe({"quantize": {"scheme": "none"}}), TARGET, fingerprint="f", weights=NO_WEIGHTS)
+    assert "quantize" not in {step.name for step in made.steps}
+    assert "quantized" not in made.steps[-1].inputs
 
 
 def test_a_stages_version_changes_its_key_and_those_that_follow(monkeypatch):

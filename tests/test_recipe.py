@@ -60,7 +60,10 @@ BAD_VALUES = {
     "a table that is a word": ({"teacher": "densenet121"}, "teacher: Input should be a valid dictionary"),
     "a number that is a word": ({"seed": "lucky"}, "seed: .*valid integer.*given 'lucky'"),
     "a negative seed": ({"seed": -1}, "seed: .*greater than or equal to 0"),
-    "a net that is none": ({"teacher": {"backbone": "resnet50"}}, "teacher.backbone: .*given 'resnet50'"),
+    "a net that is none": (
+        {"teacher": {"backbone": "resnet50"}},
+        "teacher.backbone: .*mobilenetv2-A with A in .*densenet121.*given 'resnet50'",
+    ),
     "a name with more behind it": ({"teacher": {"backbone": "densenet121 "}}, "teacher.backbone: "),
 }
 
@@ -72,11 +75,19 @@ def test_a_value_that_cannot_be_is_refused(kind):
         make_recipe(data)
 
 
-@pytest.mark.parametrize("backbone", ["densenet121", "densenet201"])
-def test_a_student_must_be_a_mobilenet(backbone):
-    with pytest.raises(UsageError, match="students are mobilenetv2-A, with A in"):
-        make_recipe({"student": {"backbone": backbone}})
-    assert make_recipe({"teacher": {"backbone": backbone}}).teacher.backbone == backbone
+@pytest.mark.parametrize("role", ["teacher", "student"])
+@pytest.mark.parametrize("backbone", ["densenet121", "densenet169", "densenet201", "vgg16", "xception"])
+def test_every_backbone_can_be_teacher_and_student(backbone, role):
+    assert getattr(make_recipe({role: {"backbone": backbone}}), role).backbone == backbone
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_xception_needs_more_pixels_than_the_others(role):
+    recipe = {role: {"backbone": "xception"}, "dataset": {"input_size_px": 64}}
+    with pytest.raises(UsageError, match=rf"{role}.backbone 'xception': it needs an input of 96 pixels or more"):
+        make_recipe(recipe)
+    assert make_recipe({**recipe, "dataset": {"input_size_px": 96}})
+    assert make_recipe({role: {"backbone": "vgg16"}, "dataset": {"input_size_px": 32}})
 
 
 @pytest.mark.parametrize("role", ["teacher", "student"])

@@ -224,6 +224,7 @@ def parity(b, *, a="keras:student", max_abs=1e-6, agreement=1.0, n=300, **more):
 FLOAT32, FLOAT16, INT8 = (
     f"models/student.{precision}.tflite@litert-cpu" for precision in ("float32", "float16", "int8")
 )
+INT8_ONNX = "models/student.int8.onnx@ort-cpu"
 PARITY = {
     "float32 as Keras": (parity(FLOAT32), "pass"),
     "float32 another net": (parity(FLOAT32, max_abs=0.02), "fail"),
@@ -233,7 +234,9 @@ PARITY = {
     "int8 but for ties": (parity(INT8, agreement=0.9967, max_abs=0.3), "pass"),
     "int8 on too few photos to tell": (parity(INT8, agreement=29 / 30, n=30), "inconclusive"),
     "int8 another net": (parity(INT8, agreement=0.94, max_abs=0.1), "fail"),
-    "two int8 formats that differ": (parity("models/student.int8.onnx@ort-cpu", a=INT8, agreement=0.9), "fail"),
+    "two int8 formats that agree": (parity(INT8_ONNX, a=INT8, agreement=1.0, n=1000), "pass"),
+    "two int8 formats on too few photos to tell": (parity(INT8_ONNX, a=INT8, agreement=1.0, n=300), "inconclusive"),
+    "two int8 formats that differ": (parity(INT8_ONNX, a=INT8, agreement=0.9), "fail"),
 }
 
 
@@ -245,6 +248,59 @@ def test_parity_with_what_was_trained(kind):
     assert check.status == expected
     assert check.subject == f"{measurement['a'].removeprefix('models/')} = {measurement['b'].removeprefix('models/')}"
     assert exit_code(checks, strict=False) == (6 if expected == "fail" else 0)
+
+
+# The int8 files of two formats hold one set of integers: what may differ is rounding, and it is counted in output steps.
+STEPS = {
+    "rounding": ({"within_2_steps": 1.0, "max_steps": 1.5}, "pass", "pass"),
+    "one photo in a thousand past two steps": ({"within_2_steps": 0.999, "max_steps": 8.0}, "pass", "pass"),
+    "a photo too far": ({"within_2_steps": 0.999, "max_steps": 8.1}, "pass", "fail"),
+    "many photos past two steps": ({"within_2_steps": 0.95, "max_steps": 6.0}, "fail", "pass"),
+    "one photo in a hundred": ({"within_2_steps": 0.99, "max_steps": 6.0}, "inconclusive", "pass"),
+    "not a number": ({"within_2_steps": 0.0, "max_steps": float("nan")}, "fail", "fail"),
+}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_two_int8_formats_are_held_to_the_steps_of_rounding(kind):
+    steps, share, most = STEPS[kind]
+    checks = judge(PI, MODELS, measured(parity=[parity(INT8_ONNX, a=INT8, n=1000, **steps)]))
+    found = {check.metric: check for check in checks[-3:]}
+    assert set(found) == {"top1_disagreement", "share_past_2_steps", "max_output_steps"}
+    assert found["share_past_2_steps"].status == share
+    assert found["share_past_2_steps"].measured == pytest.approx(1 - steps["within_2_steps"])
+    assert (found["share_past_2_steps"].limit, found["max_output_steps"].limit) == (0.01, 8.0)
+    assert (found["max_output_steps"].status, found["max_output_steps"].interval) == (most, None)
+    assert {check.subject for check in found.values()} == {"student.int8.tflite@litert-cpu = student.int8.onnx@ort-cpu"}
+    assert exit_code(checks, strict=False) == (6 if "fail" in (share, most) else 0)
+
+
+def test_an_inconclusive_share_of_steps_says_how_many_photos_it_would_take():
+    few = parity(INT8_ONNX, a=INT8, n=100, within_2_steps=1.0, max_steps=1.0)
+    check = one(judge(PI, MODELS, measured(parity=[few])), "share_past_2_steps", "onnx")
+    assert check.status == "inconclusive"
+    assert "more than 2 output steps apart on 0 of 100 photos; about 381 test photos would decide it" in check.reason
+    enough = {**few, "n": 381}
+    assert one(judge(PI, MODELS, measured(parity=[enough])), "share_past_2_steps", "onnx").status == "pass"
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        parity(INT8, a="keras:quantized", within_2_steps=0.5, max_steps=20.0),
+        parity("models/student.int8.tflite@another", a=INT8, within_2_steps=0.5, max_steps=20.0),
+        parity(FLOAT32, within_2_steps=0.5, max_steps=20.0),
+    ],
+    ids=["with Keras", "one file on two runtimes", "float"],
+)
+def test_no_other_pair_is_held_to_the_steps_of_rounding(pair):
+    metrics = {check.metric for check in judge(PI, MODELS, measured(parity=[pair]))}
+    assert not metrics & {"share_past_2_steps", "max_output_steps"}
+
+
+def test_files_are_held_to_a_quarter_of_what_keras_is():
+    limits = [judge(PI, MODELS, measured(parity=[parity(INT8, a=a)]))[-1].limit for a in (INT8_ONNX, "keras:quantized")]
+    assert limits == [0.005, 0.02]
 
 
 def test_parity_of_files_that_do_not_ship_is_judged_too():
@@ -272,6 +328,7 @@ def checks_of(*pairs):
         ([("top1_drop_pp", "fail")], 6, 6),
         ([("max_abs_probability", "fail")], 6, 6),
         ([("top1_disagreement", "fail")], 6, 6),
+        ([("max_output_steps", "fail")], 6, 6),
         ([("latency_p90_ms", "fail")], 7, 7),
         ([("model_bytes", "fail")], 7, 7),
         ([("model_bytes", "fail"), ("top1_drop_pp", "fail")], 6, 6),
@@ -285,6 +342,7 @@ def checks_of(*pairs):
         "accuracy",
         "float parity",
         "int8 parity",
+        "int8 rounding",
         "latency",
         "size",
         "accuracy before size",
@@ -333,6 +391,59 @@ def test_a_report_is_plain_data_with_what_the_design_lists():
     assert [
         Check(**{**check, "interval": check["interval"] and tuple(check["interval"])}) for check in report["checks"]
     ] == judge(PI, MODELS, measurements)
+
+
+def reported(**more):
+    measurements = {**measured(parity=[parity(INT8)]), "keras": {}, "machine": {}}
+    parts = {"recipe": {}, "n_calibrate": 4, "stages": [], "models": MODELS, "histories": {}, "sources": {}}
+    dataset = {"classes": ["cats", "dogs"], "photos": [], "fingerprint": "sha256:f", "duplicates": 1, "left_out": []}
+    return make_report(PI, **{**parts, "dataset": dataset, "measurements": measurements, **more})
+
+
+QUANTIZE = {
+    "epochs": [],
+    "best_epoch": -1,
+    "stopped_early": False,
+    "before_training": {"validate_loss": 0.4, "validate_top1": 0.8},
+    "fold_error": 1e-7,
+    "n_calibrate": 64,
+    "estimator": "mse",
+    "scheme": "auto",
+    "attempts": [{"name": "ptq", "chosen": True}],
+    "sensitivity": [{"node": "Conv1", "op": "conv", "snr_db": 31.2}],
+    "signal": [{"node": "Conv1", "op": "conv", "snr_db": 38.0, "inputs_snr_db": 45.0}],
+    "preflight": [{"layer": "conv2_block1_0_bn", "rewrite": "1 x 1 depthwise convolution"}],
+}
+
+
+def test_what_the_quantize_stage_recorded_is_told_apart_from_its_training():
+    report = reported(
+        histories={"finetune": {"epochs": [], "best_epoch": 1, "stopped_early": False}, "quantize": QUANTIZE}
+    )
+    assert set(report["training"]["quantize"]) == {"epochs", "best_epoch", "stopped_early", "before_training"}
+    assert report["training"]["finetune"] == {"epochs": [], "best_epoch": 1, "stopped_early": False}
+    assert set(report["quantization"]) == set(QUANTIZE) - set(report["training"]["quantize"])
+    assert report["quantization"]["attempts"] == QUANTIZE["attempts"]
+
+
+def test_a_quantize_stage_that_never_trained_has_no_curves():
+    untrained = {key: value for key, value in QUANTIZE.items() if key in ("scheme", "attempts")}
+    report = reported(histories={"quantize": untrained})
+    assert report["training"] == {}
+    assert report["quantization"] == untrained
+
+
+def test_an_older_record_leaves_the_new_parts_empty():
+    report = reported()
+    assert (report["quantization"], report["flips"]["photos"], report["parity_matrix"]["pairs"]) == ({}, [], [])
+
+
+def test_flips_and_the_matrix_reach_the_report():
+    matrix = {"names": ["keras:student", INT8], "pairs": [{"a": "keras:student", "b": INT8, "flipped": ["0f"]}]}
+    measurements = {**measured(), "keras": {}, "machine": {}, "parity_matrix": matrix}
+    flips = {"n": 1, "photos": [{"thumbnail": "00.jpg"}]}
+    report = reported(measurements=measurements, flips=flips)
+    assert (report["parity_matrix"], report["flips"]) == (matrix, flips)
 
 
 def test_a_runtime_that_the_target_does_not_name_cannot_pass_for_one_that_it_does():

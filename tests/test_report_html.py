@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import re
@@ -13,11 +14,11 @@ import pytest
 from edgetl.recipe import make_recipe
 from edgetl.report import make_report
 from edgetl.report_html import render_html
-from edgetl.report_plots import scatter
+from edgetl.report_plots import along, scatter
 from edgetl.target import load_target
 
 EVIL = "<script>alert(1)</script>"
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "img"}
 
 
 def _accuracy(hits: int, n: int = 100) -> dict[str, Any]:
@@ -31,6 +32,70 @@ def _latency(p50_ms: float, **change: Any) -> dict[str, Any]:
 
 def _pair(a: str, b: str, **change: Any) -> dict[str, Any]:
     return {"a": a, "b": b, "n": 100, "top1_agreement": 0.99, "max_abs": 1e-5, "lost": 1, "gained": 0, **change}
+
+
+def _matrix() -> dict[str, Any]:
+    """Three versions; the int8 file answers three of a hundred photos differently."""
+    more = {
+        "mean_abs": 0.01,
+        "mean_steps": 2.5,
+        "max_steps": 43.3,
+        "within_2_steps": 0.7,
+        "cosine_mean": 0.9991,
+        "cosine_min": 0.95,
+        "top1_drop_pp": 1.0,
+        "top1_drop_interval_pp": [-1.76, 3.69],
+        "top1_drop_bootstrap_pp": [0.0, 3.0],
+        "mcnemar_p": 0.625,
+        "flipped": ["0123456789abcdef"],
+    }
+    names = ["keras:student", "models/student.float32.tflite@litert-cpu", "models/student.int8.tflite@litert-cpu"]
+    same = {"top1_agreement": 1.0, "max_steps": 0.0, "top1_drop_bootstrap_pp": [0.0, 0.0], "mcnemar_p": 1.0}
+    return {
+        "names": names,
+        "pairs": [
+            _pair(names[0], names[1], **{**more, **same}),
+            _pair(names[0], names[2], **{**more, "top1_agreement": 0.97}),
+            _pair(names[1], names[2], **{**more, "top1_agreement": 0.97}),
+        ],
+    }
+
+
+JPEG = b"\xff\xd8 not quite a picture \xff\xd9"
+
+
+def _flips() -> dict[str, Any]:
+    says = {
+        "keras:student": {"label": "rose", "probability": 0.51},
+        "models/student.float32.tflite@litert-cpu": {"label": "rose", "probability": 0.52},
+        "models/student.int8.tflite@litert-cpu": {"label": EVIL, "probability": 0.49},
+    }
+    photo = {"thumbnail": "00.jpg", "name": f"rose/{EVIL}.jpg", "sha256": "0" * 64, "label": "rose", "says": says}
+    return {"n": 3, "photos": [photo, {**photo, "thumbnail": "01.jpg", "name": "rose/b.jpg", "label": EVIL}]}
+
+
+def _quantization() -> dict[str, Any]:
+    """What a quantize stage may record; all of it made up."""
+    tried = {"n": 300, "float_top1": 0.917, "bytes": 608_000, "what": "mse ranges"}
+    return {
+        "scheme": "auto",
+        "attempts": [
+            {**tried, "name": "ptq", "top1": 0.9, "lost": 7, "gained": 2, "drop_pp": 1.67, "interval_pp": [-0.3, 3.6]}
+            | {"same_label": 0.95, "snr_db": 17.9, "seconds": 12.1, "met": False, "chosen": False, "failed": ""},
+            {"name": "ptq-other", "what": "other ranges", "failed": "no range holds 0", "top1": None, "met": False},
+            {**tried, "name": "qat", "top1": 0.913, "lost": 3, "gained": 2, "drop_pp": 0.33, "interval_pp": [-1.2, 1.9]}
+            | {"same_label": 0.97, "snr_db": 21.3, "seconds": 112.0, "met": True, "chosen": True, "failed": ""},
+        ],
+        "sensitivity": [{"node": f"block_{i}", "op": "conv", "snr_db": 60.0 - 2 * i} for i in range(14)],
+        "signal": [
+            {"node": "Conv1", "op": "conv", "snr_db": 41.0, "inputs_snr_db": None},
+            {"node": "expand", "op": "conv", "snr_db": 12.5, "inputs_snr_db": 41.0},
+            {"node": "pad", "op": "pad", "snr_db": float("inf"), "inputs_snr_db": 12.5},
+            {"node": "logits", "op": "dense", "snr_db": 19.4, "inputs_snr_db": 12.5},
+        ],
+        "preflight": [{"layer": f"bn_{i}", "rewrite": "1 x 1 depthwise convolution"} for i in range(3)]
+        + [{"layer": EVIL, "rewrite": "one grid"}],
+    }
 
 
 def _file(name: str, n_bytes: int) -> dict[str, Any]:
@@ -112,13 +177,22 @@ def _report(target: str = "raspberry-pi-4", classes: tuple[str, ...] = ("rose", 
             "parity": [
                 _pair("keras:student", "models/student.float32.tflite@litert-cpu"),
                 _pair("keras:quantized", "models/student.int8.tflite@litert-cpu", max_steps=3.1, within_2_steps=0.98),
+                _pair(
+                    "models/student.int8.tflite@litert-cpu",
+                    "models/student.int8.onnx@ort-cpu",
+                    max_steps=44.0,
+                    within_2_steps=1.0,
+                    top1_agreement=1.0,
+                ),
             ],
+            "parity_matrix": _matrix(),
         },
         "histories": {
             "finetune": _history(10),
             "distill": _history(24),
-            "quantize": _history(1, before_training={"validate_loss": 0.4, "validate_top1": 0.8}),
+            "quantize": _history(1, before_training={"validate_loss": 0.4, "validate_top1": 0.8}, **_quantization()),
         },
+        "flips": _flips(),
         "sources": {
             "teacher": {"weights": "imagenet", "from": "Keras' cache", "file": "w.h5", "trained_at_px": 224},
             "student": {"weights": "none", "why": "asked for"},
@@ -134,7 +208,8 @@ def _unmeasured() -> dict[str, Any]:
         model.update(accuracy={}, latency={}, confusion={}, placement={}, against_float={})
     for check in report["checks"]:
         check.update(status="unmeasured", measured=None, interval=None, reason="no runtime here opens this file")
-    return {**report, "references": [], "parity": [], "keras": {}, "stages": [], "training": {}}
+    empty = {"references": [], "parity": [], "keras": {}, "stages": [], "training": {}, "quantization": {}}
+    return {**report, **empty, "parity_matrix": {"names": [], "pairs": []}, "flips": {"n": 0, "photos": []}}
 
 
 class _Page(HTMLParser):
@@ -180,13 +255,15 @@ def test_every_tag_is_closed(page: _Page) -> None:
 @pytest.mark.parametrize("report", [_report(), _unmeasured()], ids=["measured", "unmeasured"])
 def test_nothing_is_loaded_from_anywhere(report: dict[str, Any]) -> None:
     report["references"] = [{**row, "source": "https://example.org/bench"} for row in report["references"]]
-    text = render_html(report)
+    text = render_html(report, {"00.jpg": JPEG})
     page = _Page(text)
-    assert not set(page.tags) & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
+    assert not set(page.tags) & {"script", "link", "iframe", "object", "embed", "base", "form"}
     loads = [
         value for name, value in page.attributes if name in ("src", "href", "xlink:href", "srcset", "data", "action")
     ]
-    assert loads and all(value.startswith("#") for value in loads)
+    assert loads and all(value.startswith(("#", "data:image/jpeg;base64,")) for value in loads)
+    policy = next(value for name, value in page.attributes if name == "content" and "default-src" in value)
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     assert "url(" not in text and "@import" not in text
     assert not any(name.startswith("on") for name, _ in page.attributes)
 
@@ -348,3 +425,130 @@ def test_names_in_the_picture_cover_neither_each_other_nor_a_dot(n: int) -> None
         if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
     ]
     assert all(pair in itertools.combinations(boxes[:n], 2) for pair in overlaps)  # dots alone may lie on each other
+
+
+# --- parity ----------------------------------------------------------------------------------------------------------
+
+
+def _section(page: _Page, heading: str, until: str) -> str:
+    return page.text.split(heading)[1].split(until)[0]
+
+
+def test_the_matrix_has_agreement_and_steps_of_every_pair_twice_and_nothing_of_a_version_with_itself() -> None:
+    text = render_html(_report())
+    table = text[text.index('class="pairwise"') : text.index("What became of the float student")]
+    assert re.findall(r"(\d+\.\d)\xa0%<small>(\d+\.\d)</small>", table).count(("97.0", "43.3")) == 4
+    assert table.count('class="self"') == 3
+    heats = {int(heat) for heat in re.findall(r"--heat:(\d+)%", table)}
+    assert min(heats) == 0 < max(heats) < 100
+
+
+def test_versions_stand_beside_float_with_both_intervals_and_mcnemars_p(page: _Page) -> None:
+    rows = _section(page, "What became of the float student", "The pairs that are checked")
+    assert "−1.76 to 3.69 pp" in rows and "0.00 to 3.00 pp" in rows and "0.62" in rows
+    # The certainty of a bootstrap without a discordant photo is called what it is.
+    assert "0.00 to 0.00 pp" in rows and "a certainty that is not there" in rows
+
+
+def test_a_pair_of_several_checks_shows_its_worst_verdict() -> None:
+    report = _report()
+    subject = "student.int8.tflite@litert-cpu = student.int8.onnx@ort-cpu"
+    statuses = {check["metric"]: check["status"] for check in report["checks"] if check["subject"] == subject}
+    assert statuses == {
+        "top1_disagreement": "inconclusive",
+        "share_past_2_steps": "inconclusive",
+        "max_output_steps": "fail",
+    }
+    rows = _section(_Page(render_html(report)), "The pairs that are checked", "Photos whose answer changed")
+    assert rows.split("student.int8.onnx@ort-cpu")[1].split()[-1] == "fail"
+
+
+def test_a_flip_shows_the_photo_its_true_label_and_who_says_what() -> None:
+    text = render_html(_report(), {"00.jpg": JPEG})
+    page = _Page(text)
+    pictures = [value for name, value in page.attributes if name == "src"]
+    assert [base64.b64decode(picture.partition(",")[2]) for picture in pictures] == [JPEG]  # the second has none
+    gallery = _section(page, "Photos whose answer changed", "Data and first weights")
+    assert "3 test photos are answered differently" in gallery and "the 2 that most files disagree on" in gallery
+    first = gallery.split("true: rose")[1].split("true:")[0]
+    assert "Keras float 51 % , float32.tflite 52 %" in first.replace("\xa0", " ")
+    assert first.index("Keras float") < first.index(EVIL, first.index("Keras float")) < first.index("int8.tflite 49")
+    assert text.count('<dt class="right">') == 2  # one of the two answers of each photo
+
+
+def test_no_flips_are_said_in_words() -> None:
+    report = {**_report(), "flips": {"n": 0, "photos": []}}
+    assert "every file of the student gives the float student's answer" in _Page(render_html(report)).text
+
+
+# --- quantization ----------------------------------------------------------------------------------------------------
+
+
+def test_attempts_show_which_was_chosen_which_failed_and_their_figures(page: _Page) -> None:
+    rows = _section(page, "What was tried", "Signal to noise in decibels").replace("\xa0", " ")
+    ptq, other, qat = re.split(r"ptq-other|qat chosen", rows)
+    assert "no 1.67 pp −0.30 to 3.60 pp 90.0 % 91.7 % 7, 2 300 95.0 % 17.9 dB 608 kB 12.1 s" in ptq
+    assert "other ranges no range holds 0 failed – –" in other
+    assert "yes 0.33 pp −1.20 to 1.90 pp" in qat
+    assert rows.count("chosen") == 1
+
+
+def test_the_lowest_layers_are_named_in_the_plots_and_listed(page: _Page) -> None:
+    text = render_html(_report())
+    signal, sensitivity = re.findall(r'<svg class="along".*?</svg>', text, re.DOTALL)
+    assert set(re.findall(r'<text class="name low"[^>]*>(\w+)<', signal)) == {"expand", "logits", "Conv1"}
+    assert set(re.findall(r'<text class="name low"[^>]*>(\w+)<', sensitivity)) == {"block_13", "block_12", "block_11"}
+    assert signal.count("<polyline") == 2 and sensitivity.count("<polyline") == 1
+    assert signal.count("<circle") == 3  # a tensor without noise has no point
+    words = page.text.replace("\xa0", " ")
+    assert "Lowest: expand 12.5 dB , logits 19.4 dB , Conv1 41.0 dB" in words
+    assert "Most lost in one layer: expand 28.5 dB ." in words  # logits gained, the pad lost nothing
+    table = _section(page, "The ten most sensitive layers", "Rewritten before quantizing")
+    assert re.findall(r"block_(\d+)", table) == [str(i) for i in range(13, 3, -1)]
+    assert "14 of 14" in table
+
+
+def test_rewrites_are_counted_by_kind_and_named_on_demand(page: _Page) -> None:
+    words = _section(page, "Rewritten before quantizing", "Confusion of what ships")
+    assert "3 × 1 x 1 depthwise convolution" in words and "1 × one grid" in words
+    assert words.index("Which layers") < words.index("bn_2") < words.index(EVIL)
+
+
+def test_an_older_report_without_the_new_parts_still_makes_a_page() -> None:
+    report = {key: value for key, value in _report().items() if key not in ("quantization", "parity_matrix", "flips")}
+    page = _Page(render_html(report))
+    assert page.open == []
+    assert "holds nothing of how int8 was reached" in page.text
+    assert "Photos whose answer changed" not in page.text
+
+
+@pytest.mark.parametrize("part", ["scheme", "attempts", "sensitivity", "signal", "preflight"])
+def test_each_part_of_the_record_may_be_absent(part: str) -> None:
+    for value in (None, []):
+        report = _report()
+        report["quantization"][part] = value
+        assert _Page(render_html(report)).open == []
+    del report["quantization"][part]
+    assert _Page(render_html(report)).open == []
+
+
+@pytest.mark.parametrize("n", [1, 2, 54, 430])
+def test_a_plot_along_the_net_keeps_every_layer_inside_its_frame(n: int) -> None:
+    rows = [{"node": f"n{i}", "op": "conv", "snr_db": 40 - 30 * i / n, "inputs_snr_db": 41.0} for i in range(n)]
+    plot = along(rows, figure="snr_db", beside="inputs_snr_db")
+    left, top, right, bottom = plot["box"]
+    points = [(dot["x"], dot["y"]) for dot in plot["dots"]] + plot["lines"]["inputs_snr_db"]
+    assert len(points) == 2 * n
+    assert all(left < x < right and top < y < bottom for x, y in points)
+    xs = [x for x, _ in plot["lines"]["snr_db"]]
+    assert xs == sorted(xs)
+    ticks = [tick["value"] for tick in plot["x_ticks"]]
+    assert ticks and ticks == sorted(set(ticks)) and ticks[-1] <= n
+    assert sum(bool(dot["text"]) for dot in plot["dots"]) == min(n, 3)
+
+
+def test_a_net_without_a_finite_figure_has_no_plot() -> None:
+    assert (
+        along([{"node": "a", "snr_db": None}, {"node": "b", "snr_db": float("inf")}, {"node": "c"}], figure="snr_db")
+        is None
+    )

@@ -56,7 +56,7 @@ def obtain(
             return _read(backbone, fetched), _imagenet(fetched, wanted, size, "Keras' download")
         tried.append(f"{name} could not be downloaded")
     if local is not None:
-        found = int(local.stem.split("_")[-3]) if "no_top" in local.name else 224
+        found = int(local.stem.split("_")[-3]) if "no_top" in local.name else next(iter(files))
         note(f"no ImageNet weights of {backbone} at {size} px here; using those trained at {found} px")
         return _read(backbone, local), {**_imagenet(local, found, size, "Keras' cache"), "fetch_failed": bool(tried)}
     if backbone == "mobilenetv2-1.0":
@@ -148,7 +148,9 @@ def _read(backbone: str, file: Path) -> dict[str, list[np.ndarray]]:
         return mobilenetv2_weights(
             read_state_dict(file), epsilon=1e-3, mean=normalization.mean[0], scale=normalization.scale[0]
         )
-    return read_keras_h5(file)
+    weights = read_keras_h5(file)
+    family = load_family(backbone)
+    return family.from_keras(weights) if hasattr(family, "from_keras") else weights
 
 
 def read_keras_h5(file: Path) -> dict[str, list[np.ndarray]]:

@@ -6,7 +6,9 @@ Activations are written as uint8, every zero point 128 higher: the same grid, th
 has fused kernels for uint8 activations with int8 weights, and rewrites int8 activations only where one op reads them:
 int8 left 16 of 53 convolutions of MobileNetV2 in float. It also makes the input the photo's own bytes.
 
-A ReLU needs no node: a range that begins at 0 and ends at or below 6 saturates where the ReLU would.
+A fused ReLU needs no node where the tensor's range begins at 0 (and ends at or below 6): the grid saturates where the
+ReLU would. A tensor that shares its grid with others that go below 0 (DenseNet's first convolution, through the pooling
+with the concatenation behind it) has a Clip on the integers.
 
 With 16-bit activations (int16, symmetric: no range begins at 0) ReLUs are nodes and biases are float: ONNX has no int64
 DequantizeLinear, and ONNX Runtime computes such a net in float between its grids.
@@ -14,7 +16,7 @@ DequantizeLinear, and ONNX Runtime computes such a net in float between its grid
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,8 +55,21 @@ class _Writer:
             )
         return self.grids[name]
 
-    def quantize(self, real: str, name: str) -> None:
-        self.node("QuantizeLinear", [real, *self.grid(name)], f"{name}/grid")
+    def _quantize(self, real: str, node: Node) -> None:
+        """The node's tensor on its grid, its activation applied."""
+        name, grid = node.name, self.integers[node.name]
+        if grid.bits == 16:
+            self.node("QuantizeLinear", [self._activated(node, real), *self.grid(name)], f"{name}/grid")
+            return
+        lowest, highest = _activation_limits(node, grid)
+        if (lowest, highest) == (0, 255):
+            self.node("QuantizeLinear", [real, *self.grid(name)], f"{name}/grid")
+            return
+        whole = self.node("QuantizeLinear", [real, *self.grid(name)], f"{name}/grid/whole")
+        limits = [
+            self.constant(f"{name}/{end}", np.uint8(limit)) for end, limit in (("lowest", lowest), ("highest", highest))
+        ]
+        self.node("Clip", [whole, *limits], f"{name}/grid")
 
     def dequantize(self, name: str) -> str:
         return self.node("DequantizeLinear", [f"{name}/grid", *self.grid(name)], f"{name}/real/{len(self.nodes)}")
@@ -67,11 +82,13 @@ class _Writer:
     def result(self, node: Node, real: str) -> None:
         """Put what a node made on its grid, if anything reads it there."""
         if node.name in self.float_nodes:
-            self.reals[node.name] = real
+            self.reals[node.name] = real = self._activated(node, real)
             readers = [other.name for other in self.graph.nodes if node.name in other.inputs]
             if readers and all(name in self.float_nodes for name in readers):
                 return
-        self.quantize(real, node.name)
+            self.node("QuantizeLinear", [real, *self.grid(node.name)], f"{node.name}/grid")
+            return
+        self._quantize(real, node)
 
     def weights(self, node: Node, layout: tuple[int, ...], shape: tuple[int, ...] | None = None) -> list[str]:
         """Kernel [out, ...] and bias [out] of a node as real numbers. layout: axes of our kernel in ONNX's order."""
@@ -103,12 +120,11 @@ class _Writer:
         ]
         return self.node("DequantizeLinear", inputs, f"{name}/real", axis=0)
 
-    def activation(self, node: Node, real: str) -> str:
-        """The node's ReLU, where its output's grid does not do it."""
-        kind = node.attributes.get("activation", "none")
-        if kind == "none" or (node.name not in self.float_nodes and self.integers[node.name].bits == 8):
+    def _activated(self, node: Node, real: str) -> str:
+        """The node's ReLU on real numbers."""
+        if node.activation == "none":
             return real
-        if kind == "relu":
+        if node.activation == "relu":
             return self.node("Relu", [real], f"{node.name}/activated")
         low, high = (self.constant(f"{node.name}/{end}", np.float32(end)) for end in (0, 6))
         return self.node("Clip", [real, low, high], f"{node.name}/activated")
@@ -132,7 +148,8 @@ def write_onnx_int8(
     writer.node("Transpose", ["image"], f"{source.name}/grid", perm=[0, 3, 1, 2])
     for node in graph.nodes[1:]:
         real = _OPERATORS[node.op](writer, node)
-        writer.result(node, writer.activation(node, real))
+        if real is not None:  # else it wrote the integers itself
+            writer.result(node, real)
     logits = graph.output
     classes = logits.shape[-1]
     flat = writer.node(
@@ -160,6 +177,16 @@ def write_onnx_int8(
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _activation_limits(node: Node, grid: Quantized) -> tuple[int, int]:
+    """The first and last of the uint8 steps that a node's activation can produce."""
+    if node.activation == "none":
+        return 0, 255
+    zero_point = grid.zero_point + 128
+    if node.activation == "relu":
+        return zero_point, 255
+    return zero_point, min(255, zero_point + int(np.floor(6.0 / grid.scale + 0.5)))
 
 
 def _pads(graph: Graph, node: Node, size: tuple[int, ...]) -> list[int]:
@@ -201,15 +228,31 @@ def _add(writer: _Writer, node: Node) -> str:
     return writer.node("Add", [writer.source(node, i) for i in range(2)], f"{node.name}/real")
 
 
+def _relu(writer: _Writer, node: Node) -> str:
+    # Relu between DequantizeLinear and QuantizeLinear stays in float; an addition of zero becomes a QLinearAdd.
+    grid = (
+        writer.constant(f"{node.name}/zero", np.uint8(128)),
+        writer.constant(f"{node.name}/zero/scale", np.float32(writer.integers[node.inputs[0]].scale)),
+        writer.constant(f"{node.name}/zero/zero_point", np.uint8(128)),
+    )
+    zero = writer.node("DequantizeLinear", list(grid), f"{node.name}/zero/real")
+    return writer.node("Add", [writer.source(node), zero], f"{node.name}/real")
+
+
 def _concat(writer: _Writer, node: Node) -> str:
     sources = [writer.source(node, i) for i in range(len(node.inputs))]
     return writer.node("Concat", sources, f"{node.name}/real", axis=1)
 
 
-def _pad(writer: _Writer, node: Node) -> str:
+def _pad(writer: _Writer, node: Node) -> str | None:
     (top, bottom), (left, right) = node.attributes["pads"]
     pads = writer.constant(f"{node.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
-    return writer.node("Pad", [writer.source(node), pads], f"{node.name}/real")
+    if writer.integers[node.name].bits == 16:
+        return writer.node("Pad", [writer.source(node), pads], f"{node.name}/real")
+    # On the integers, with the step that is 0: ONNX Runtime leaves a Pad of dequantized numbers in float.
+    _, zero_point = writer.grid(node.name)
+    writer.node("Pad", [f"{node.inputs[0]}/grid", pads, zero_point], f"{node.name}/grid")
+    return None
 
 
 def _pool(writer: _Writer, node: Node) -> str:
@@ -228,7 +271,7 @@ def _mean(writer: _Writer, node: Node) -> str:
     return writer.node("GlobalAveragePool", [writer.source(node)], f"{node.name}/real")
 
 
-_OPERATORS = {
+_OPERATORS: dict[str, Callable[..., str | None]] = {
     "conv": _conv,
     "depthwise": _conv,
     "dense": _dense,
@@ -238,4 +281,5 @@ _OPERATORS = {
     "max_pool": _pool,
     "average_pool": _pool,
     "mean": _mean,
+    "relu": _relu,
 }

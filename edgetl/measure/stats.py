@@ -40,6 +40,24 @@ def paired_drop_interval(lost: float, gained: float, n: int) -> tuple[float, flo
     return drop - half, drop + half
 
 
+def mcnemar_p(lost: int, gained: int) -> float:
+    """Two-sided p of the hypothesis that two models are right equally often, from photos that one alone gets right.
+
+    If they are, each of those photos is a fair coin's throw (McNemar 1947): the exact binomial, not its chi-squared
+    approximation, since a handful of such photos is the rule here. A small p says that there is a difference; a
+    large one never says that there is none.
+
+    >>> mcnemar_p(3, 1), mcnemar_p(0, 6), mcnemar_p(0, 0)
+    (0.625, 0.03125, 1.0)
+    """
+    n = lost + gained
+    tail, term = 0, 1
+    for k in range(min(lost, gained) + 1):
+        tail += term
+        term = term * (n - k) // (k + 1)  # n over k + 1, from n over k
+    return min(1.0, 2 * tail / 2**n)
+
+
 def photos_for_drop(lost: int, gained: int, n: int, limit: float) -> int | None:
     """How many test photos it would take for the drop's interval to lie on one side of `limit`, at the observed rates.
 

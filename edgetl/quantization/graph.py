@@ -1,7 +1,7 @@
 """Graph: a folded network as plain data, between Keras and the file formats. NumPy only.
 
-Every node makes one tensor and gives it its name. BatchNorm is folded away and ReLU is part of the node before it, so
-that a node is what an int8 kernel computes. Tensors are NHWC; kernels as Keras has them.
+Every node makes one tensor and gives it its name. BatchNorm is folded away and ReLU is part of the node before it, but
+where that node's tensor has other readers, so that a node is what an int8 kernel computes. Tensors are NHWC; kernels as Keras has them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Op = Literal["input", "conv", "depthwise", "dense", "add", "concat", "pad", "max_pool", "average_pool", "mean"]
+Op = Literal["input", "conv", "depthwise", "dense", "add", "concat", "pad", "max_pool", "average_pool", "mean", "relu"]
 # TFLite's 8-bit quantization specification: output has the scale and zero point of the input.
 SAME_SCALE_OPS = ("concat", "pad", "max_pool", "average_pool")
 
@@ -24,7 +24,7 @@ class Node:
     """One operation. attributes by op:
 
     input: shape. conv, depthwise: strides (h, w), padding "same" or "valid", activation "none", "relu" or "relu6".
-    dense: activation. pad: pads ((top, bottom), (left, right)). max_pool, average_pool: size, strides, padding.
+    dense, add, relu: activation (an add has it only where a ReLU is fused into it). pad: pads ((top, bottom), (left, right)). max_pool, average_pool: size, strides, padding.
     kernel: conv [h, w, in, out]; depthwise [h, w, channels, 1]; dense [in, out]. bias: [out]. shape: of the output
     tensor for batch 1.
     """
@@ -36,6 +36,11 @@ class Node:
     shape: tuple[int, ...] = ()
     kernel: np.ndarray | None = None
     bias: np.ndarray | None = None
+
+    @property
+    def activation(self) -> str:
+        """ "none", "relu" or "relu6"."""
+        return str(self.attributes.get("activation", "none"))
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,11 @@ def without_ties(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Range]:
         out = groups[node.name]
         if node.op == "add" and out not in settled:
             _settle_add([groups[source] for source in node.inputs], out, scale, settled)
+        elif node.op == "relu" and out not in settled and out != groups[node.inputs[0]]:
+            # Both formats write it as an addition of zero.
+            source = groups[node.inputs[0]]
+            scale[out] = _stretched(scale[out], scale[source])
+            settled |= {source, out}
         elif node.op == "mean" and out not in settled:
             source = groups[node.inputs[0]]
             scale[out] = _mean_scale(scale[source], scale[out], _positions(graph, node))
@@ -52,12 +57,15 @@ def _settle_add(inputs: list[str], out: str, scale: dict[str, float], settled: s
     first, second = sorted(inputs, key=lambda group: group not in settled)
     if second in settled or first == second or out in (first, second):
         return
-    if scale[first] / scale[out] * DENOMINATOR >= 1.0:
-        scale[out] = scale[first] * DENOMINATOR / math.floor(scale[first] / scale[out] * DENOMINATOR + 1e-9)
-    else:
-        return  # this input has under a step of the output: nothing it could tip
+    scale[out] = _stretched(scale[out], scale[first])
     scale[second] = scale[out] * math.ceil(scale[second] / scale[out] * DENOMINATOR - 1e-9) / DENOMINATOR
     settled |= {first, second, out}
+
+
+def _stretched(wanted: float, source: float) -> float:
+    """The smallest scale from `wanted` on that is source * d / p; `wanted` itself where a step of source is under 1 / d."""
+    steps = math.floor(source / wanted * DENOMINATOR + 1e-9)
+    return source * DENOMINATOR / steps if steps else wanted
 
 
 def _positions(graph: Graph, node: Node) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from edgetl.backbones import family_of, load_family
 from edgetl.backbones.models import (
@@ -21,11 +21,17 @@ from edgetl.context import Context
 from edgetl.dataset.batches import evaluation_batches, iterate, training_batches
 from edgetl.dataset.contract import View
 from edgetl.dataset.samples import load_split
+from edgetl.quantization.preflight import preflight
 from edgetl.store import Artifact
 from edgetl.training.head import train_head
 from edgetl.training.loop import make_evaluator, train
 from edgetl.training.losses import distil_and_label_loss
 from edgetl.training.norm import estimate_batch_norm, quicken_batch_norm
+
+_FROM_TEACHER = {
+    "select": "the teacher's most important channels, BatchNorm statistics estimated anew",
+    "copy": "all of the teacher's weights: it is the same net",
+}
 
 
 def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
@@ -35,17 +41,12 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     teacher_spec, teacher = load_model(inputs["teacher"].path)
     weights, source = load_first_weights(inputs["weights"].path)
     view = View.of(options)
-    can_select = family_of(options["backbone"]) == family_of(teacher_spec.backbone) and _width(
-        options["backbone"]
-    ) <= _width(teacher_spec.backbone)
-    if weights is None and can_select:
-        source = {
-            "weights": "teacher",
-            "how": "the teacher's most important channels, BatchNorm statistics estimated anew",
-            "why": source.get("why", ""),
-        }
+    begins = "weights" if weights is not None else begins_without_weights(options["backbone"], teacher_spec.backbone)
+    if begins in _FROM_TEACHER:
+        source = {"weights": "teacher", "how": _FROM_TEACHER[begins], "why": source.get("why", "")}
     spec = ModelSpec(options["backbone"], options["input_size_px"], len(data.classes), source)
     student = build_classifier(spec)
+    preflight(student)  # what cannot be quantized is not worth training
     normalize = spec.normalization.apply
     if weights is not None:
         set_backbone_weights(student, weights, spec.backbone)
@@ -62,9 +63,12 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
                 scratch=context.scratch,
                 progress=context.progress,
             )
+    elif begins == "copy":
+        student.set_weights(teacher.get_weights())
+        freeze_batch_norm(student)  # as after a weight file: the statistics come from more than this data
     else:
         quicken_batch_norm(student)
-        if can_select:
+        if begins == "select":
             load_family(spec.backbone).select_channels(teacher, student)
             first = (
                 normalize(pixels)
@@ -107,5 +111,9 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     (context.out / "history.json").write_text(json.dumps(history.to_json(), indent=1))
 
 
-def _width(backbone: str) -> float:
-    return float(backbone.split("-")[1])
+def begins_without_weights(student: str, teacher: str) -> Literal["select", "copy", "random"]:
+    """How a student that has no weight file begins."""
+    family = load_family(student)
+    if family_of(student) == family_of(teacher) and hasattr(family, "select_channels"):
+        return "select" if family.width(student) <= family.width(teacher) else "random"
+    return "copy" if student == teacher else "random"

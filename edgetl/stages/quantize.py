@@ -27,6 +27,7 @@ from edgetl.quantization.fake import FakeQuantized, all_tensors, trained_weights
 from edgetl.quantization.fold import check_folded, fold
 from edgetl.quantization.graph import Graph
 from edgetl.quantization.net import QuantizedNet, save_quantized
+from edgetl.quantization.preflight import preflight
 from edgetl.quantization.ranges import ESTIMATORS, Range, TensorStatistics, measure_tensors
 from edgetl.quantization.signal import Signal, compare_tensors, first_degraded, sensitivities
 from edgetl.quantization.ties import without_ties
@@ -72,6 +73,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
         "n_calibrate": len(work.calibration),
         "estimator": work.estimator,
         "scheme": options["scheme"],
+        "preflight": [asdict(row) for row in work.rewrites],
         "attempts": [attempt.to_json(chosen=i == chosen) for i, attempt in enumerate(attempts)],
         "signal": [asdict(row) for row in signals],
         "sensitivity": [
@@ -89,6 +91,7 @@ class _Workshop:
         self.options, self.inputs, self.context = options, inputs, context
         self.data = load_split(inputs["dataset"].path, context.photos)
         self.spec, self.student = load_model(inputs["student"].path)
+        self.rewrites = preflight(self.student)
         self.normalize = self.spec.normalization.apply
         self.view = View.of(options)
         self.calibration = self.data.calibrate(options["calibration"]["photos"], options["seed"])

@@ -15,9 +15,12 @@ from edgetl.context import Context
 from edgetl.dataset.batches import evaluation_batches, iterate
 from edgetl.dataset.contract import Normalization, View, describe_input
 from edgetl.dataset.samples import Samples, load_split
+from edgetl.dataset.scan import Listing
 from edgetl.errors import MissingError
-from edgetl.measure.accuracy import accuracy, confusion, parity
+from edgetl.measure.accuracy import accuracy, confusion
+from edgetl.measure.flips import find_flips, write_flips
 from edgetl.measure.latency import summarise, time_runs
+from edgetl.measure.parity import coarser_step, parity, parity_matrix
 from edgetl.runtimes import RUNTIMES, load_runtime, runtimes_for
 from edgetl.runtimes.keras import open_session as open_keras
 from edgetl.store import Artifact
@@ -30,10 +33,12 @@ _ORIGIN = {
     ("student", "int8"): "quantized",
 }
 _GOLDEN_PHOTOS = 5
+# Of a photo's sha256, as its id in lists: 64 bits tell any two photos of a data set apart.
+_ID_DIGITS = 16
 
 
 def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
-    """Writes measurements.json, predictions.npz, input.json (the contract's input) and golden/."""
+    """Writes measurements.json, predictions.npz, input.json (the contract's input), golden/ and flips/."""
     data = load_split(inputs["dataset"].path, context.photos)
     view = View.of(options)
     folder = inputs["models"].path
@@ -108,11 +113,31 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
                 {
                     "a": f"keras:{origin}",
                     "b": f"models/{name}",
-                    **parity(whole[f"keras:{origin}"], whole[name], labels, step=session.output_step),
+                    **parity(
+                        whole[f"keras:{origin}"], whole[name], labels, step=coarser_step(0.0, session.output_step)
+                    ),
                 }
             )
         measurements["files"][row["file"]] = entry
     _across_formats(sessions, whole, labels, measurements)
+    versions = {
+        **{name: whole[name] for name in ("keras:student", "keras:quantized")},
+        **{f"models/{name}": whole[name] for name in sessions if role_of[name.split("@")[0]] == "student"},
+    }
+    steps = {name: sessions[name.removeprefix("models/")].output_step if "@" in name else 0.0 for name in versions}
+    measurements["parity_matrix"] = parity_matrix(
+        versions, labels, [digest[:_ID_DIGITS] for digest in data.test.digests], steps=steps
+    )
+    write_flips(
+        context.out / "flips",
+        find_flips(versions, reference="keras:student", files=[name for name in versions if "@" in name]),
+        versions,
+        paths=data.test.paths,
+        digests=data.test.digests,
+        labels=labels,
+        classes=data.classes,
+        source=Path(context.listing.source) if isinstance(context.listing, Listing) else None,
+    )
     np.savez(context.out / "predictions.npz", labels=labels, **whole)  # type: ignore[arg-type]
     (context.out / "measurements.json").write_text(json.dumps(measurements, indent=1))
     student = normalizations["student"]
@@ -135,7 +160,7 @@ def _across_formats(
     int8 = [name for name in sessions if ".int8." in name]
     for i, first in enumerate(int8):
         for second in int8[i + 1 :]:
-            step = max(sessions[first].output_step, sessions[second].output_step)
+            step = coarser_step(sessions[first].output_step, sessions[second].output_step)
             measurements["parity"].append(
                 {
                     "a": f"models/{first}",

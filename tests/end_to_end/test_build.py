@@ -132,6 +132,7 @@ def test_the_bundle_has_what_the_design_lists(work: Path, built: object) -> None
         "recipe.toml",
         "lock.json",
         "golden/golden.json",
+        "flips/flips.json",
         *(f"models/{name}" for name in models),
     }
 
@@ -161,6 +162,34 @@ def test_float_files_agree_with_keras_and_the_int8_files_with_each_other(work: P
     assert (
         pairs["models/student.int8.tflite@litert-cpu", "models/student.int8.onnx@ort-cpu"]["top1_agreement"] >= 0.91
     )  # at most one of twelve
+
+
+def test_the_matrix_has_every_version_of_the_student_and_its_flips_are_in_the_page(work: Path, built: object) -> None:
+    report = json.loads((work / "first" / "report.json").read_text())
+    files = [
+        f"models/{name}"
+        for name in (
+            "student.float32.tflite@litert-cpu",
+            "student.float16.tflite@litert-cpu",
+            "student.int8.tflite@litert-cpu",
+            "student.float32.onnx@ort-cpu",
+            "student.int8.onnx@ort-cpu",
+        )
+    ]
+    matrix = report["parity_matrix"]
+    assert sorted(matrix["names"]) == sorted(["keras:student", "keras:quantized", *files])
+    assert len(matrix["pairs"]) == 7 * 6 / 2
+    flipped = {
+        photo
+        for pair in matrix["pairs"]
+        if pair["a"] == "keras:student" and "@" in pair["b"]
+        for photo in pair["flipped"]
+    }
+    assert report["flips"]["n"] == len(flipped)
+    assert {photo["sha256"][:16] for photo in report["flips"]["photos"]} == flipped  # 12 test photos: all fit
+    assert all(photo["name"].startswith(f"{photo['label']}/") for photo in report["flips"]["photos"])
+    page = (work / "first" / "report.html").read_text()
+    assert page.count('src="data:image/jpeg;base64,') == len(flipped)
 
 
 def test_the_golden_tensors_give_the_golden_probabilities(work: Path, built: object) -> None:

@@ -1,11 +1,10 @@
-"""What predictions say, and how two sets of them differ."""
+"""What predictions say, and how long a run takes."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from edgetl.measure.accuracy import accuracy, confusion, parity
+from edgetl.measure.accuracy import accuracy, confusion
 from edgetl.measure.latency import summarise, time_runs
 
 LABELS = np.array([0, 0, 1, 1, 2])
@@ -24,25 +23,6 @@ def test_accuracy_counts_hits_and_carries_its_interval():
 
 def test_confusion_is_by_true_class_then_predicted_class():
     assert confusion(sure(0, 1, 1, 1, 0), LABELS) == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
-
-
-def test_parity_tells_who_alone_is_right():
-    found = parity(sure(0, 0, 1, 0, 1), sure(0, 1, 2, 1, 0), LABELS)
-    assert (found["lost"], found["gained"], found["n"]) == (2, 1, 5)
-    assert found["top1_agreement"] == pytest.approx(0.2)
-    assert found["max_abs"] == pytest.approx(0.7)
-    same = parity(sure(0, 0, 1, 0, 1), sure(0, 0, 1, 0, 1), LABELS)
-    assert (same["lost"], same["gained"], same["top1_agreement"], same["max_abs"]) == (0, 0, 1.0, 0.0)
-
-
-@pytest.mark.parametrize(("steps", "within"), [(0.5, 1.0), (2.0, 1.0), (3.0, 0.8)], ids=str)
-def test_parity_counts_in_steps_of_the_output(steps, within):
-    a = sure(0, 0, 1, 1, 2)
-    b = a.copy()
-    b[3, 0] += steps / 256
-    found = parity(a, b, LABELS, step=1 / 256)
-    assert found["max_steps"] == pytest.approx(steps, rel=1e-4)
-    assert found["within_2_steps"] == pytest.approx(within)
 
 
 def test_latency_leaves_out_the_warm_up_and_times_each_run_alone():

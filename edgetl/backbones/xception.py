@@ -1,0 +1,59 @@
+"""Xception (Chollet 2017): Keras' own graph, with names for the layers that Keras leaves to count themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from tf_keras import applications, layers, models
+from tf_keras.src.applications import xception as keras_source
+
+from edgetl.dataset.contract import Normalization
+
+# Keras' pixel / 127.5 - 1, half a grey level lower: int8 input is the pixel minus 128 (argued in mobilenetv2.py).
+NORMALIZATION = Normalization(mean=(128.0, 128.0, 128.0), scale=(127.5, 127.5, 127.5))
+# Output channels of the four convolutions beside the separable ones, and the block each of them bridges.
+_RESIDUALS = {128: "block2", 256: "block3", 728: "block4", 1024: "block13"}
+
+
+def build(backbone: str, input_size_px: int) -> Any:
+    """image float32 [batch, size, size, 3] -> features [batch, ~size / 32, ~size / 32, 2048].
+
+    Keras calls some layers conv2d_4 or add_11, by how many were made before in this process; here every name is the
+    same in every process, for they become names of tensors in the files.
+    """
+    net = applications.Xception(input_shape=(input_size_px, input_size_px, 3), include_top=False, weights=None)
+    blocks = {kind: iter(_RESIDUALS.values()) for kind in (layers.Conv2D, layers.BatchNormalization)}
+    blocks[layers.Add] = (f"block{i}" for i in range(2, 14))
+    endings = {layers.Conv2D: "residual", layers.BatchNormalization: "residual_bn", layers.Add: "add"}
+
+    def named(layer: Any) -> Any:
+        config = layer.get_config()
+        if type(layer) in blocks and not layer.name.startswith("block"):
+            config["name"] = f"{next(blocks[type(layer)])}_{endings[type(layer)]}"
+        return type(layer).from_config(config)
+
+    return models.clone_model(net, clone_function=named)
+
+
+def first_tuned_layer(backbone: str) -> str:
+    """The exit flow, blocks 13 and 14, is fine-tuned."""
+    return "block13_sepconv1_act"
+
+
+def keras_weights(backbone: str) -> dict[int, tuple[str, str]]:
+    """Keras' one file, trained at 299 px: {299: (file name, URL)}."""
+    return {299: (keras_source.TF_WEIGHTS_PATH_NO_TOP.rsplit("/", 1)[1], keras_source.TF_WEIGHTS_PATH_NO_TOP)}
+
+
+def from_keras(weights: Mapping[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+    """Keras' weights by our names. What the four residual convolutions and their BatchNorms are called depends on the
+    Keras that wrote the file; their shapes do not."""
+    ours = {}
+    for name, arrays in weights.items():
+        block = None if name.startswith("block") else _RESIDUALS.get(arrays[0].shape[-1])
+        if block is not None and len(arrays) in (1, 4):
+            name = f"{block}_residual" + ("_bn" if len(arrays) == 4 else "")
+        ours[name] = arrays
+    return ours
