@@ -171,7 +171,7 @@ def why_of(stderr: str) -> str:
 def without_paths(text: str, most: int = 300) -> str:
     """Where things lie on one machine is nobody else's business, and not the reason.
 
-    >>> without_paths("cannot open /home/me/x/net.onnx")
+    >>> without_paths("cannot open /a/b/net.onnx")
     'cannot open net.onnx'
     """
     bare = re.sub(r"(?<![\w.])/(?:[^\s/'\"]+/)+", "", text)
