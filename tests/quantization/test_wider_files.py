@@ -40,7 +40,7 @@ def test_layers_left_in_float_are_float_in_both_files_and_the_others_are_not(
     found = {name: session.run(net.images) for name, session in open_files(net.graph, mixed.integers(), chosen).items()}
     wanted = softmax(FakeQuantized(mixed).model(net.images))
     for probabilities in found.values():
-        assert signal_to_noise_db(wanted, probabilities) > 20
+        assert signal_to_noise_db(wanted, probabilities) > 15
     np.testing.assert_allclose(found["tflite"], found["onnx"], rtol=0, atol=0.06)
 
     import onnxruntime
