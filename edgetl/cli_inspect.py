@@ -32,10 +32,10 @@ def inspect(
     from edgetl.target import load_target
 
     made = load_target(target) if target else None
-    found, failures = inspect_path(model, target=made, timeout_s=timeout)
+    found, failure = inspect_path(model, target=made, timeout_s=timeout)
     if as_json:
         typer.echo(json.dumps({"schema_version": _SCHEMA_VERSION, **found}, indent=1, allow_nan=False))
     else:
         print_inspection(Console(highlight=False), found, list_ops=list_ops)
-    if failures:
-        raise failures[0]
+    if failure is not None:
+        raise failure

@@ -46,7 +46,7 @@ def print_inspection(console: Console, found: Row, *, list_ops: bool) -> None:
     for model in found["models"]:
         if "error" in model:
             console.print(Text(model["file"], style="bold"))
-            console.print(Text(model["error"], style="red"))
+            console.print(Text("could not be read: the message at the end says why\n", style="red"))
         else:
             _print_model(console, model, list_ops)
     for name in (found["bundle"] or {}).get("missing", ()):

@@ -20,14 +20,14 @@ _LARGEST_REPORT_BYTES = 64 * 10**6
 
 def inspect_path(
     path: Path, *, target: Target | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
-) -> tuple[dict[str, Any], list[EdgetlError]]:
-    """(what was found, what could not be read). timeout_s: for each file.
+) -> tuple[dict[str, Any], EdgetlError | None]:
+    """(what was found, what is wrong with files of a bundle). timeout_s: for each file.
 
-    A single file that cannot be read raises; in a bundle the other files are still told, and each failure is in the
-    list and under its file's name. Raises DataError or MissingError.
+    A single file that cannot be read raises; in a bundle the other files are still told, and the error names all that
+    are not. Raises DataError or MissingError.
     """
     if not path.is_dir():
-        return {"bundle": None, "models": [_inspect(path, target, timeout_s)]}, []
+        return {"bundle": None, "models": [_inspect(path, target, timeout_s)]}, None
     files = bundle_files(path)
     built = read_report(path / "report.json")
     models: list[dict[str, Any]] = []
@@ -37,17 +37,26 @@ def inspect_path(
             row = _inspect(file, target, timeout_s)
         except EdgetlError as error:
             failures.append(error)
-            row = {"file": printable(str(file), 4096), "error": str(error)}
+            row = {"file": printable(str(file), 4096), "error": {"what": error.what, "why": error.why}}
         models.append({**row, "as_built": as_built(file.name, row.get("sha256"), built)})
     missing = sorted(set(built or {}) - {file.name for file in files})
-    return {
-        "bundle": {
-            "folder": printable(str(path), 4096),
-            "report": built is not None,
-            "missing": [printable(name) for name in missing],
-        },
-        "models": models,
-    }, failures
+    bundle = {
+        "folder": printable(str(path), 4096),
+        "report": built is not None,
+        "missing": [printable(name) for name in missing],
+    }
+    return {"bundle": bundle, "models": models}, _joined(failures)
+
+
+def _joined(failures: list[EdgetlError]) -> EdgetlError | None:
+    """One message for all: twelve bad files are twelve lines, not twelve runs."""
+    if len(failures) < 2:
+        return failures[0] if failures else None
+    return type(failures[0])(
+        f"{len(failures)} files of the bundle could not be read.",
+        why="\n       ".join(f"{error.what} {error.why}" for error in failures),
+        fix=failures[0].fix,
+    )
 
 
 def bundle_files(folder: Path) -> list[Path]:

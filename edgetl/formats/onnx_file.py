@@ -187,10 +187,9 @@ class _Reader:
                 continue
             zero = self.array(node.input[2]) if len(node.input) > 2 and node.input[2] else None
             name = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
-            made = make_grid(
-                scale.astype(np.float64).ravel().tolist(),
-                [] if zero is None else zero.astype(np.int64).ravel().tolist(),
-            )
+            zeros = zero.ravel().tolist() if zero is not None and zero.dtype.kind in "iu" else []
+            with np.errstate(invalid="ignore"):  # a NaN is make_grid's to refuse
+                made = make_grid(scale.astype(np.float64).ravel().tolist(), zeros)
             if made is None:
                 self.notes.append(f"the scale of {printable(name)} is not a positive number")
             else:
