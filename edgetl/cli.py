@@ -1,4 +1,4 @@
-"""The command line: parse, call, render. The only file that prints or sets exit codes."""
+"""The command line: parse, call, render. Only cli*.py print, and only this file sets exit codes."""
 
 from __future__ import annotations
 

@@ -197,10 +197,14 @@ def _runtime_facts(model: Row) -> Iterator[tuple[str, str, str]]:
         return
     yield "runtime", runtime["name"], ""
     share, promised = runtime["fused_share"], model["integer_share"]
-    if share is not None and model["kind"] != "float file":
-        least = "at least " if runtime["unmatched"] else ""
+    if share is not None and (promised or model["ranges"]["grids"]):
+        least = "at least " if runtime["unmatched"] and share < 1 else ""
         bad = (promised is not None and share < min(0.95, promised - 0.01)) or share < 0.5
-        yield "", f"{least}{100 * share:.3g} % of the MACs in integer ops after optimization", _BAD if bad else ""
+        yield (
+            "",
+            f"{least}{100 * share:.3g} % of the {'counted ' if model['macs_unknown'] else ''}MACs in integer ops after optimization",
+            _BAD if bad else "",
+        )
     yield "", ", ".join(f"{count} {kind}" for kind, count in runtime["ops"].items()), ""
 
 
@@ -246,23 +250,38 @@ def _tensors_table(model: Row) -> Table:
 
 
 def _ops_table(model: Row) -> Table:
+    """Every op in order. scales: of its weights; 1 is per tensor."""
     table = _table(
-        ("", "right"), ("op", "left"), ("type", "left"), ("in", "left"), ("out", "left"), ("MACs", "right"), ("weights", "right")
-    )  # fmt: skip
+        ("", "right"),
+        ("op", "left"),
+        ("type", "left"),
+        ("in to out", "left"),
+        ("MACs", "right"),
+        ("weights", "right"),
+        ("scales", "right"),
+    )
+    # What is left for the names after everything else at its usual width, in 80 columns.
+    table.columns[1].min_width, table.columns[2].max_width, table.columns[3].max_width = 18, 17, 9
     for position, op in enumerate(model["ops"]):
-        reads, writes = (", ".join(dict.fromkeys(op[side])) for side in ("reads", "writes"))
         kernel = op["kernel"]
-        scales = "" if kernel is None or not kernel["scales"] else f" /{kernel['scales']}"
         table.add_row(
             str(position),
-            Text(_short(op["name"], 32)),
+            Text(_short(op["name"], 40)),
             Text(op["type"]),
-            Text(reads or op["part"]),
-            Text(writes),
+            Text(_passage(op)),
             "?" if op["macs"] is None else human_count(op["macs"]) if op["macs"] else "-",
-            f"{human_bytes(op['weight_bytes'])}{scales}" if op["weight_bytes"] else "-",
+            human_bytes(op["weight_bytes"]) if op["weight_bytes"] else "-",
+            str(kernel["scales"] or "float") if kernel is not None else "",
         )
     return table
+
+
+def _passage(op: Row) -> str:
+    """The types an op takes and gives, once where they are the same; what became of it where it does not run."""
+    reads, writes = (", ".join(dict.fromkeys(op[side])) for side in ("reads", "writes"))
+    if op["part"] in ("fused", "folded"):
+        return f"({op['part']})"
+    return reads if reads == writes else f"{reads} to {writes}"
 
 
 def _short(name: str, limit: int = 44) -> str:

@@ -17,6 +17,8 @@ Use = Literal["weight", "activation", "fused"]
 FLOATS = ("float32", "float16", "float64", "bfloat16")
 QUANTIZED = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2")
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "CAST", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast")
+# They read a tensor's shape and none of its values.
+_SHAPE_READERS = ("SHAPE", "RANK", "Shape", "Size")
 BITS = {
     "float64": 64, "int64": 64, "uint64": 64, "complex64": 64, "complex128": 128, "float32": 32, "int32": 32, "uint32": 32,
     "float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "int8": 8, "uint8": 8, "bool": 8,
@@ -28,12 +30,17 @@ LIMITS = {
 }  # fmt: skip
 # An int8 channel whose largest weight is below 16 of 127 steps has lost three of its seven bits.
 WEAK_PEAK = 16
+WRITE_AS_ONE = "write the model as one file, its tensors inside"
 # One name may be long (converters chain the names of the ops they merged); a hostile one may be a megabyte.
 NAME_CHARACTERS = 200
 
 
 class Malformed(ValueError):
-    """The file contradicts itself or its format; the message says where."""
+    """The file contradicts itself or its format; the message says where, `fix` what to do."""
+
+    def __init__(self, message: str, *, fix: str = "export it or copy it again") -> None:
+        super().__init__(message)
+        self.fix = fix
 
 
 def printable(text: str | bytes, limit: int = NAME_CHARACTERS) -> str:
@@ -160,8 +167,9 @@ def precision_of(kind: str, reads: Iterable[str], writes: Iterable[str], kernel:
     floats = [dtype for dtype in found if dtype in FLOATS]
     if kind in CONVERSIONS and floats:
         return "convert"
-    if not found:
-        return "index"
+    if not found or kind in _SHAPE_READERS:
+        # ONNX's own shape inference knows no types behind ONNX Runtime's ops; the ops' names say what they work on.
+        return "int8" if kind.startswith(("QLinear", "QGemm")) else "index"
     if len(floats) < len(found) and not (read and read[0] in FLOATS):
         return "int16" if any(dtype.endswith("int16") for dtype in found) else "int8"
     if kernel in QUANTIZED:

@@ -25,6 +25,11 @@ from edgetl.errors import DataError, MissingError
 from edgetl.formats.census import Malformed, printable
 
 FORMATS = {".tflite": "TFLite", ".onnx": "ONNX"}
+# Module -> the package that has it, for each suffix.
+_NEEDED = {
+    ".tflite": {"ai_edge_litert": "ai-edge-litert"},
+    ".onnx": {"onnx": "onnx", "onnxruntime": "onnxruntime"},
+}
 DEFAULT_TIMEOUT_S = 60.0
 # Flatbuffers and protobufs end at 2 GiB; what they refer to outside is not read.
 LARGEST_BYTES = 2**31
@@ -43,13 +48,17 @@ _CHILD = (
 def examine(path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> dict[str, Any]:
     """What findings.findings says about a file, with its bytes, sha256 and `runtime`: what a runtime makes of it.
 
-    Raises DataError, with one message, for anything wrong with the file, and MissingError when onnx is not installed.
+    Raises DataError, with one message, for anything wrong with the file, and MissingError when a package
+    that reads its format is not installed.
     """
     name = printable(str(path), 4096)
     check_path(path, name)
-    if path.suffix == ".onnx" and importlib.util.find_spec("onnx") is None:
+    lacking = [package for found, package in _NEEDED[path.suffix].items() if importlib.util.find_spec(found) is None]
+    if lacking:
         raise MissingError(
-            f"{name} needs the onnx package to be read.", why="it is not installed", fix="pip install onnx"
+            f"{name} needs {' and '.join(lacking)} to be read.",
+            why="not installed here",
+            fix=f"pip install {' '.join(lacking)}",
         )
     command = [sys.executable, "-P", "-c", _CHILD, str(Path(__file__).parents[2]), str(path), str(timeout_s)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
@@ -130,8 +139,7 @@ def main() -> None:
         digest = hashlib.sha256(data).hexdigest()
         say(found={"file": printable(str(path), 4096), "bytes": len(data), "sha256": digest, **found})
     except Malformed as error:
-        outside = "another file" in str(error)
-        say(refused=str(error), fix="write the model as one file, its tensors inside" if outside else _AGAIN)
+        say(refused=str(error), fix=error.fix)
     except MemoryError:
         say(refused=f"reading it takes more than {limit / 2**30:.0f} GiB of memory", fix=_AGAIN)
 

@@ -219,6 +219,8 @@ def kind_of(census: Census) -> str:
         if kernels & set(QUANTIZED):
             return "float file with integer weights (dynamic range): every activation is float"
         return "float file" + (", float16 weights" if kernels == {"float16"} else "")
+    if any(op.type == "DynamicQuantizeLinear" for op in census.ops):
+        return "float activations put on grids at run time (dynamic quantization)"
     share = integer_share(census)
     if not quantized or (share is not None and share < 0.5):
         return f"mostly float: {between}"
@@ -227,7 +229,12 @@ def kind_of(census: Census) -> str:
         return f"{name} with {between}"
     if islands:
         return f"{name}, float at its {' and '.join(sorted({island.place for island in islands}))}"
-    return f"{name} throughout"
+    ends = [
+        verb
+        for verb, indices in (("takes", census.inputs), ("gives", census.outputs))
+        if any(census.tensors[index].dtype in FLOATS for index in indices)
+    ]
+    return f"{name} throughout" + (f", {' and '.join(ends)} floats" if ends else "")
 
 
 def by_type(ops: Sequence[Op]) -> list[dict[str, Any]]:

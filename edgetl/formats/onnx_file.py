@@ -19,6 +19,7 @@ from onnx import TensorProto, numpy_helper, shape_inference
 from edgetl.formats.census import (
     LIMITS,
     QUANTIZED,
+    WRITE_AS_ONE,
     Bound,
     Census,
     Grid,
@@ -82,7 +83,7 @@ def read_onnx(data: bytes) -> Census:
     outside = external_data(model)
     if outside:
         more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
-        raise Malformed(f"tensor {outside[0][0]!r}{more} lies in another file, {outside[0][1]!r}")
+        raise Malformed(f"tensor {outside[0][0]!r}{more} lies in another file, {outside[0][1]!r}", fix=WRITE_AS_ONE)
     try:
         return _Reader(model).census()
     except Malformed:
@@ -156,6 +157,9 @@ class _Reader:
         touched = {self.names[index] for op in ops for index in (*op.reads, *op.writes)}
         touched |= {self.names[index] for end in ends for index in end}
         tensors = tuple(self._tensor(name, name in touched) for name in self.names)
+        unknown = sum(self.shape(name) is None for name in touched)
+        if unknown:
+            self.notes.append(f"the shapes of {unknown} tensors are not known: they count as 0 bytes")
         return Census("onnx", ops, tensors, ends[0], ends[1], self._metadata(), tuple(self.notes))
 
     def _all_names(self) -> list[str]:

@@ -17,6 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgetl.formats.census import (
     LIMITS,
     QUANTIZED,
+    WRITE_AS_ONE,
     Bound,
     Census,
     Kernel,
@@ -102,7 +103,7 @@ class _Reader:
         if tensor.type not in _DTYPES:
             raise Malformed(f"tensor {printable(tensor.name or b'')!r} has type {tensor.type}, which there is not")
         if tensor.externalBuffer:
-            raise Malformed(f"tensor {printable(tensor.name or b'')!r} lies in another file")
+            raise Malformed(f"tensor {printable(tensor.name or b'')!r} lies in another file", fix=WRITE_AS_ONE)
         return bool(self.buffers) and self.buffers[tensor.buffer] is not None
 
     def _tensor(self, index: int, seen: set[int]) -> Tensor:

@@ -283,6 +283,37 @@ def test_half_precision_weights_are_weights_and_not_a_conversion():
     assert facts["peak_memory"] == {"bytes": 28, "op": "y", "type": "FULLY_CONNECTED"}
 
 
+def test_a_file_whose_grids_are_made_at_run_time_is_no_int8_file():
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        helper.make_node("ConvInteger", ["q", "kernel", "zero"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["y"], to=TensorProto.FLOAT),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 3, 8, 8]), ("y", None))]
+    kernel = numpy_helper.from_array(np.full((4, 3, 3, 3), 90, np.int8), "kernel")
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [kernel])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    facts = findings(read_onnx(model.SerializeToString()))
+    assert "dynamic quantization" in facts["kind"]
+    assert facts["ops"][1]["precision"] == "int8"
+    assert facts["weights"]["per_tensor"] == {"ConvInteger": 1}
+
+
+def test_a_file_that_takes_and_gives_floats_says_so():
+    tensors = [
+        Tensor(n, (1, 4), d, "activation", 4)
+        for n, d in (("x", "float32"), ("a", "int8"), ("b", "int8"), ("y", "float32"))
+    ]
+    ops = (
+        Op("a", "QUANTIZE", "convert", "convert", reads=(0,), writes=(1,)),
+        Op("b", "ADD", "int8", "compute", reads=(1,), writes=(2,)),
+        Op("y", "DEQUANTIZE", "convert", "convert", reads=(2,), writes=(3,)),
+    )
+    facts = findings(Census("tflite", ops, tuple(tensors), (0,), (3,)))
+    assert facts["kind"] == "int8 throughout, takes and gives floats"
+    assert [row["place"] for row in facts["conversions"]] == ["input", "output"]
+
+
 def test_peak_memory_is_where_the_most_lives_at_once():
     sizes = {"x": 10, "a": 100, "b": 50, "c": 5, "d": 120}
     tensors = tuple(Tensor(name, (size,), "int8", "activation", size) for name, size in sizes.items())

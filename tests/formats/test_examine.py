@@ -271,6 +271,7 @@ def test_a_tflite_file_is_read_without_tensorflow_and_onnx_and_its_fallbacks_are
 
 
 def test_an_onnx_file_needs_the_onnx_package(sound, monkeypatch):
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingError, match="needs the onnx package"):
+    real = module.importlib.util.find_spec
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == "onnx" else real(name))
+    with pytest.raises(MissingError, match=r"net\.onnx needs onnx to be read"):
         examine(sound / "net.onnx")
