@@ -11,7 +11,7 @@ from typing import Any
 
 from edgetl.errors import DataError, EdgetlError
 from edgetl.formats.census import printable
-from edgetl.formats.examine import DEFAULT_TIMEOUT_S, FORMATS, examine
+from edgetl.formats.examine import DEFAULT_TIMEOUT_S, FORMATS, check_there, examine
 from edgetl.formats.roofline import roofline
 from edgetl.target import Target
 
@@ -26,6 +26,7 @@ def inspect_path(
     A single file that cannot be read raises; in a bundle the other files are still told, and the error names all that
     are not. Raises DataError or MissingError.
     """
+    check_there(path, printable(str(path), 4096))
     if not path.is_dir():
         return {"bundle": None, "models": [_inspect(path, target, timeout_s)]}, None
     files = bundle_files(path)

@@ -78,10 +78,19 @@ def examine(path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> dict[str, An
     return _answer(name, path, child.returncode, out, chatter)
 
 
+def check_there(path: Path, name: str) -> None:
+    """Raises DataError for a path that leads nowhere, or nowhere we may go."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise DataError(f"There is no file {name}.", fix="check the path") from None
+    except OSError as error:
+        raise DataError(f"{name} cannot be opened.", why=str(error.strerror), fix="check the path") from None
+
+
 def check_path(path: Path, name: str) -> None:
     """What can be said without opening the file. Raises DataError."""
-    if not path.exists():
-        raise DataError(f"There is no file {name}.", fix="check the path")
+    check_there(path, name)
     if path.suffix not in FORMATS:
         raise DataError(
             f"{name} is not a model file by its name.",
@@ -106,7 +115,7 @@ def _answer(name: str, path: Path, code: int, out: bytes, chatter: bytes) -> dic
         found: dict[str, Any] = last["found"]
         return found
     if "refused" in last:
-        raise DataError(f"{name} is not a whole {FORMATS[path.suffix]} file.", why=last["refused"], fix=last["fix"])
+        raise DataError(f"{name} cannot be read as {FORMATS[path.suffix]}.", why=last["refused"], fix=last["fix"])
     if code < 0 or code > 128:
         number = -code if code < 0 else code - 128
         known = {one.value: one.name for one in signal.Signals}
@@ -140,6 +149,8 @@ def main() -> None:
         say(found={"file": printable(str(path), 4096), "bytes": len(data), "sha256": digest, **found})
     except Malformed as error:
         say(refused=str(error), fix=error.fix)
+    except OSError as error:
+        say(refused=printable(str(error.strerror)), fix="check that you may read it")
     except MemoryError:
         say(refused=f"reading it takes more than {limit / 2**30:.0f} GiB of memory", fix=_AGAIN)
 

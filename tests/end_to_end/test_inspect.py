@@ -110,7 +110,7 @@ def test_what_cannot_be_read_is_one_message_and_exit_code_4(tiny_net, tmp_path):
     whole = (tiny_net(tmp_path) / "net.onnx").read_bytes()
     (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "nothing").mkdir()
-    for path, said in ((tmp_path / "cut.onnx", "is not a whole ONNX file"), (tmp_path / "nothing", "no model files")):
+    for path, said in ((tmp_path / "cut.onnx", "cannot be read as ONNX"), (tmp_path / "nothing", "no model files")):
         done = inspect(path)
         assert done.returncode == 4
         assert done.stdout == ""

@@ -74,7 +74,7 @@ def test_flipped_bytes_are_refused_or_read(kind, sound):
 def test_a_truncated_file_is_one_data_error(kind, share, sound, tmp_path):
     data = (sound / f"net.{kind}").read_bytes()
     (tmp_path / f"cut.{kind}").write_bytes(data[: int(share * len(data))])
-    with pytest.raises(DataError, match=rf"cut\.{kind} is not a whole") as caught:
+    with pytest.raises(DataError, match=rf"cut\.{kind} cannot be read as") as caught:
         examine(tmp_path / f"cut.{kind}")
     assert caught.value.why
     assert caught.value.fix
@@ -89,10 +89,11 @@ def make(tmp_path: Path, name: str, content: bytes) -> Path:
     ("name", "content", "said"),
     [
         pytest.param("none.tflite", None, "There is no file", id="not there"),
+        pytest.param("n" * 300 + ".onnx", None, "cannot be opened", id="a name no file can have"),
         pytest.param("empty.onnx", b"", "zero bytes", id="empty"),
         pytest.param("notes.txt", b"a text", "reads .tflite and .onnx", id="another suffix"),
         pytest.param("text.tflite", b"this was a text file", "identifier TFL3", id="a text called tflite"),
-        pytest.param("text.onnx", b"this was a text file", "not a whole ONNX file", id="a text called onnx"),
+        pytest.param("text.onnx", b"this was a text file", "cannot be read as ONNX", id="a text called onnx"),
         pytest.param(
             "magic.tflite", b"\x00\x00\x00\x00TFL3" + bytes(64), "it has no ops", id="nothing but the identifier"
         ),
