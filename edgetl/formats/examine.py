@@ -161,15 +161,18 @@ def _limit_resources(memory_bytes: int, seconds: float) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for kind, value in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CPU, math.ceil(seconds) + 1),
+    seconds = math.ceil(seconds) + 1
+    # Past the soft limit of time comes SIGXCPU, which says what it was; past the hard one SIGKILL.
+    for kind, soft, hard in (
+        (resource.RLIMIT_AS, memory_bytes, memory_bytes),
+        (resource.RLIMIT_CPU, seconds, seconds + 5),
     ):
-        hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        given = resource.getrlimit(kind)[1]
+        if given != resource.RLIM_INFINITY:
+            soft, hard = min(soft, given), min(hard, given)
         # macOS knows no limit on address space: the clock remains.
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (value, value))
+            resource.setrlimit(kind, (soft, hard))
 
 
 def _read_tflite(data: bytes, say: Any) -> dict[str, Any]:

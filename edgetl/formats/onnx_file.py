@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, numpy_helper, shape_inference
+from onnx import TensorProto, numpy_helper
 
 from edgetl.formats.census import (
     LIMITS,
@@ -34,6 +34,7 @@ from edgetl.formats.census import (
     tensor_bytes,
 )
 from edgetl.formats.onnx_graph import Links, external_data
+from edgetl.formats.onnx_shapes import tensor_types
 from edgetl.formats.tflite_file import biases_at_limits, channel_peaks
 
 # What a protobuf that parses and lies about its shapes, types or attributes runs into.
@@ -96,38 +97,16 @@ class _Reader:
     def __init__(self, model: Any) -> None:
         self.notes: list[str] = []
         self.model = model
-        try:
-            # Without data_prop: it computes constants, however large a file says they are.
-            inferred = shape_inference.infer_shapes(model)
-        except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-            self.notes.append(f"shapes could not be inferred: {printable(str(error))}")
-            inferred = model
         self.graph = model.graph
         self.links = Links(model.graph)
-        self.types = self._types(inferred.graph)
+        types, notes = tensor_types(model)
+        self.notes += notes
+        self.types = {name: (shape, _dtype(kind)) for name, (shape, kind) in types.items()}
+        for name, constant in self.links.constants.items():
+            self.types[name] = (tuple(constant.dims), _dtype(constant.data_type))
         self.grids: dict[str, Grid] = {}
         self.indices: dict[str, int] = {}
         self.used: set[str] = set()
-
-    def _types(self, graph: Any) -> dict[str, tuple[tuple[int, ...] | None, str]]:
-        found: dict[str, tuple[tuple[int, ...] | None, str]] = {}
-        symbols: set[str] = set()
-        for value in [*graph.input, *graph.output, *graph.value_info]:
-            tensor = value.type.tensor_type
-            shape = None
-            if tensor.HasField("shape"):
-                symbols |= {dim.dim_param or "?" for dim in tensor.shape.dim if not dim.HasField("dim_value")}
-                shape = tuple(dim.dim_value if dim.HasField("dim_value") else 1 for dim in tensor.shape.dim)
-                if any(size < 0 for size in shape):
-                    raise Malformed(f"tensor {printable(value.name)!r} has the shape {list(shape)}")
-            found[value.name] = (shape, _dtype(tensor.elem_type))
-        for name, constant in self.links.constants.items():
-            found[name] = (tuple(constant.dims), _dtype(constant.data_type))
-        if symbols:
-            self.notes.append(
-                f"free dimensions ({', '.join(printable(name) for name in sorted(symbols)[:4])}) count as 1"
-            )
-        return found
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         return self.types.get(name, (None, ""))[0]
