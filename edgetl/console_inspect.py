@@ -132,7 +132,7 @@ def _float_facts(model: Row) -> Iterator[tuple[str, str, str]]:
             macs = sum(island["macs"] for island in rows[_NAMED:])
             yield (
                 "",
-                f"and {len(rows) - _NAMED} more such islands with {human_count(macs)} MACs (--ops lists all)",
+                f"and {len(rows) - _NAMED} more such islands with {human_count(macs)} MACs (--json names all)",
                 style,
             )
     kernels = sum(island["float_kernels"] for island in islands if island["place"] == "middle")
