@@ -1,4 +1,4 @@
-"""The command line: parse, call, render. The only file that prints or sets exit codes."""
+"""The command line: parse, call, render. Only cli*.py print, and only this file sets exit codes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgetl import __version__
+from edgetl.cli_inspect import inspect
 from edgetl.cli_options import (
     CacheOption,
     EffortOption,
@@ -45,6 +46,7 @@ cache_app = typer.Typer(help="Results kept between builds.", no_args_is_help=Tru
 app.add_typer(data_app, name="data")
 app.add_typer(targets_app, name="targets")
 app.add_typer(cache_app, name="cache")
+app.command()(inspect)
 
 
 def _out() -> Console:

@@ -266,12 +266,13 @@ def _read(artifact: Artifact, name: str) -> Any:
 
 
 def _report(plan: Plan, artifacts: Mapping[str, Artifact], stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    histories = {name: _read(artifacts[name], "history.json") for name in ("finetune", "distill", "quantize")}
+    trained = [name for name in ("finetune", "distill", "quantize") if name in artifacts]
+    histories = {name: _read(artifacts[name], "history.json") for name in trained}
     return make_report(
         plan.target,
         recipe=plan.recipe.model_dump(mode="json"),
         dataset=_read(artifacts["split"], "dataset.json"),
-        n_calibrate=histories["quantize"]["n_calibrate"],
+        n_calibrate=histories.get("quantize", {}).get("n_calibrate", 0),
         stages=stages,
         models=_read(artifacts["export"], "models.json"),
         measurements=_read(artifacts["verify"], "measurements.json"),

@@ -140,6 +140,20 @@ class QuantizeOptions(TrainingOptions):
     "qat": trained with the grids in place. "auto": in order of cost, the first that keeps to the target's accuracy budget
     on the validation photos: ptq, corrections, qat, 16-bit activations, the most sensitive layers in float. "none": float
     files only.
+
+    Measured on flower_photos' 300 validation photos with one MobileNetV2 0.35 student at 192 px (top-1 0.900 in float), by
+    the int8 TFLite file; one run each, so small differences say nothing:
+
+    | way | same label as float | divergence from float, nats |
+    |---|---|---|
+    | ptq, mse (minmax; percentile; entropy) | 98.0% (97.7; 97.3; 81.7) | 0.0053 (0.0054; 0.0059; 0.556) |
+    | ptq, mse, biases corrected (minmax; percentile) | 99.0% (99.3; 98.3) | 0.0016 (0.0016; 0.0015) |
+    | ptq, int16 activations | 98.3% | 0.0045 |
+    | qat 2 epochs, guide student, temperature 1, ranges trained fast | 99.3% | 0.0013 |
+    | the same, temperature 4 | 99.0% | 0.0012 |
+    | the same, ranges trained slowly (the default) | 99.3% | 0.0011 |
+    | the same, ranges fixed | 99.0% | 0.0010 |
+    | qat 2 epochs, guide teacher, label_weight 0.3, ranges fixed | 98.0% | 0.0030 |
     """
 
     scheme: Literal["auto", "ptq", "qat", "none"] = "qat"
@@ -147,11 +161,11 @@ class QuantizeOptions(TrainingOptions):
     guide: Literal["student", "teacher"] = "student"
     # Ranges are trained with the weights; else they stay where calibration put them.
     train_ranges: bool = True
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 3
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 2
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-5
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.3
     temperature: Annotated[float, Field(gt=0)] = 4.0
-    label_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
+    label_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class CalibrationOptions(_Options):

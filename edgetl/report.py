@@ -15,6 +15,13 @@ SCHEMA_VERSION = 1
 Status = Literal["pass", "fail", "inconclusive", "unmeasured"]
 # Which file format a runtime of a target opens.
 _FORMAT_OF = {"litert": "tflite", "edgetpu": "tflite", "stm32cube-ai": "tflite", "ort": "onnx", "rknn": "onnx"}
+# What serves a target of a precision: where int8 could not keep to the budget, auto goes to wider integers.
+_SHIPS = {
+    "float32": ("float32",),
+    "float16": ("float16",),
+    "dynamic": ("dynamic",),
+    "int8": ("int8", "int16x8", "int8-float32"),
+}
 # Float files compute what Keras computes but for the order of additions: 1e-6 a layer, some fifty layers. Half
 # precision keeps 11 bits of each weight: 5e-4 of its size, a few hundredths in a probability near one half.
 _FLOAT_LIMITS = {"float32": 1e-3, "float16": 5e-2}
@@ -65,7 +72,7 @@ def shipped_files(target: Target, files: Sequence[Mapping[str, Any]]) -> list[Ma
     return [
         row
         for row in files
-        if row["role"] == "student" and row["precision"] == target.precision and row["format"] in formats
+        if row["role"] == "student" and row["format"] in formats and row["precision"] in _SHIPS[target.precision]
     ]
 
 
@@ -275,7 +282,7 @@ def make_report(
         },
         "weights": sources,
         "stages": list(stages),
-        "training": {name: _training_part(history) for name, history in histories.items() if "epochs" in history},
+        "training": {name: _training_part(history) for name, history in histories.items() if history.get("epochs")},
         "quantization": _quantization_part(histories.get("quantize", {})),
         "models": rows,
         "keras": measurements["keras"],

@@ -57,7 +57,7 @@ def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
         "drop": text("drop_pp", lambda value: write.figure(value, "top1_drop_pp")),
         "interval": write.interval_pp(interval) if interval else "–",
         "same_label": text("same_label", write.percent),
-        "snr": text("snr_db", write.decibels),
+        "divergence": text("divergence", "{:.4f}".format),
         "size": text("bytes", write.size),
         "took": text("seconds", write.duration),
     }
@@ -111,8 +111,12 @@ def _lowest(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _rewrites(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What was rewritten before folding, by kind, the commonest first."""
-    counts = Counter(row["rewrite"] for row in rows)
+    counts = Counter(row["kind"] for row in rows)
     return [
-        {"kind": kind, "n": n, "layers": [row["layer"] for row in rows if row["rewrite"] == kind]}
+        {
+            "kind": kind,
+            "n": n,
+            "layers": [f"{row['layer']}: {row['rewrite']}" for row in rows if row["kind"] == kind],
+        }
         for kind, n in counts.most_common()
     ]

@@ -72,3 +72,57 @@ def check(index: PhotoIndex) -> Callable[..., tuple[list[Photo], list[Offender]]
         return validate(list_photos(source, index), index, skip_bad=skip_bad)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_net() -> Iterator[Callable[..., Path]]:
+    """write(folder, ranges={}, change=None): net.tflite and net.onnx of a net of six ops, and the folder.
+
+    ranges: node name -> range, where it is to differ. change: name and Quantized -> Quantized, for planting defects.
+    """
+    import onnx
+
+    from edgetl.formats.onnx_int8 import write_onnx_int8
+    from edgetl.formats.tflite_int8 import write_tflite_int8
+    from edgetl.quantization.graph import Graph, Node
+    from edgetl.quantization.integers import quantize_graph
+
+    random = np.random.default_rng(5)
+
+    def weights(*shape: int) -> np.ndarray:
+        return random.uniform(-1, 1, shape).astype(np.float32)
+
+    def conv(name: str, op: str, source: str, activation: str, kernel: np.ndarray, shape: tuple[int, ...]) -> Node:
+        bias = weights(kernel.shape[2] if op == "depthwise" else kernel.shape[3])
+        strides = [16 // shape[1], 16 // shape[1]] if source == "x" else [1, 1]
+        attributes = {"strides": strides, "padding": "same", "activation": activation}
+        return Node(name, op, (source,), attributes, shape, kernel, bias)  # type: ignore[arg-type]
+
+    shape = (1, 8, 8, 4)
+    graph = Graph(
+        (
+            Node("x", "input", shape=(1, 16, 16, 3)),
+            conv("first", "conv", "x", "relu6", weights(3, 3, 3, 4), shape),
+            conv("deep", "depthwise", "first", "relu6", weights(3, 3, 4, 1), shape),
+            conv("flat", "conv", "deep", "none", weights(1, 1, 4, 4), shape),
+            Node("sum", "add", ("first", "flat"), {}, shape),
+            Node("pooled", "mean", ("sum",), {}, (1, 4)),
+            Node("logits", "dense", ("pooled",), {"activation": "none"}, (1, 3), weights(4, 3), weights(3)),
+        )
+    )
+    usual = {"x": (-1.0, 1.0), "first": (0.0, 5.0), "deep": (0.0, 6.0), "flat": (-8.0, 7.0), "sum": (-8.0, 9.0)}
+    usual |= {"pooled": (-2.0, 3.0), "logits": (-4.0, 4.0)}
+
+    def write(folder: Path, ranges: Mapping[str, tuple[float, float]] = {}, change: object = None) -> Path:
+        integers = quantize_graph(graph, {**usual, **ranges})
+        if callable(change):
+            integers = {name: change(name, made) for name, made in integers.items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        described = {"description": "a tiny net", "metadata": {"labels.txt": b"a\nb\nc"}}
+        (folder / "net.tflite").write_bytes(write_tflite_int8(graph, integers, **described))
+        model = write_onnx_int8(graph, integers, opset=17, description="a tiny net", metadata={"labels": "a\nb\nc"})
+        onnx.save(model, folder / "net.onnx")
+        return folder
+
+    write.graph = graph  # type: ignore[attr-defined]
+    yield write

@@ -401,7 +401,7 @@ def reported(**more):
 
 
 QUANTIZE = {
-    "epochs": [],
+    "epochs": [{"epoch": 1}],
     "best_epoch": -1,
     "stopped_early": False,
     "before_training": {"validate_loss": 0.4, "validate_top1": 0.8},
@@ -412,16 +412,19 @@ QUANTIZE = {
     "attempts": [{"name": "ptq", "chosen": True}],
     "sensitivity": [{"node": "Conv1", "op": "conv", "snr_db": 31.2}],
     "signal": [{"node": "Conv1", "op": "conv", "snr_db": 38.0, "inputs_snr_db": 45.0}],
-    "preflight": [{"layer": "conv2_block1_0_bn", "rewrite": "1 x 1 depthwise convolution"}],
+    "preflight": [{"layer": "conv2_block1_0_bn", "kind": "BatchNorm alone", "rewrite": "1 x 1 depthwise convolution"}],
 }
 
 
 def test_what_the_quantize_stage_recorded_is_told_apart_from_its_training():
     report = reported(
-        histories={"finetune": {"epochs": [], "best_epoch": 1, "stopped_early": False}, "quantize": QUANTIZE}
+        histories={
+            "finetune": {"epochs": [{"epoch": 1}], "best_epoch": 1, "stopped_early": False},
+            "quantize": QUANTIZE,
+        }
     )
     assert set(report["training"]["quantize"]) == {"epochs", "best_epoch", "stopped_early", "before_training"}
-    assert report["training"]["finetune"] == {"epochs": [], "best_epoch": 1, "stopped_early": False}
+    assert report["training"]["finetune"] == {"epochs": [{"epoch": 1}], "best_epoch": 1, "stopped_early": False}
     assert set(report["quantization"]) == set(QUANTIZE) - set(report["training"]["quantize"])
     assert report["quantization"]["attempts"] == QUANTIZE["attempts"]
 

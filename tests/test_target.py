@@ -112,7 +112,7 @@ FAULTS = {
     "a precision that is none": (
         '"int8"',
         '"int4"',
-        "precision: Input should be 'float32', 'float16' or 'int8', given 'int4'",
+        "precision: Input should be 'float32', 'float16', 'dynamic' or 'int8', given 'int4'",
     ),
     "a limit of nothing": (
         "latency_p90_ms = 20.0",

@@ -77,7 +77,14 @@ class _Writer:
     def source(self, node: Node, position: int = 0) -> str:
         """What a node reads, as real numbers: off the grid, or straight from a node in float by another one."""
         name = node.inputs[position]
-        return self.reals[name] if node.name in self.float_nodes and name in self.reals else self.dequantize(name)
+        if node.name not in self.float_nodes:
+            return self.dequantize(name)
+        if name in self.reals:
+            return self.reals[name]
+        # A Clip that cuts off nothing: ONNX Runtime quantizes float weights that stand between DequantizeLinear and
+        # QuantizeLinear by itself, to 8 bits and per tensor. A dense layer left in float came out as a QLinearConv.
+        limits = [self.constant(f"{node.name}/{end}", getattr(np.finfo(np.float32), end)) for end in ("min", "max")]
+        return self.node("Clip", [self.dequantize(name), *limits], f"{node.name}/read")
 
     def result(self, node: Node, real: str) -> None:
         """Put what a node made on its grid, if anything reads it there."""
@@ -95,12 +102,10 @@ class _Writer:
         own, before = self.integers[node.name], self.integers[node.inputs[0]]
         if node.name in self.float_nodes:
             assert node.kernel is not None and node.bias is not None
-            kernel = np.ascontiguousarray(node.kernel.transpose(layout)).reshape(shape or -1)
-            kernel = kernel if shape else kernel.reshape([node.kernel.shape[axis] for axis in layout])
-            return [
-                self.constant(f"{node.name}/kernel", kernel.astype(np.float32)),
-                self.constant(f"{node.name}/bias", node.bias.astype(np.float32)),
-            ]
+            kernel = np.ascontiguousarray(node.kernel.transpose(layout))
+            kernel = kernel.reshape(shape) if shape else kernel
+            parts = (("kernel", kernel), ("bias", node.bias))
+            return [self.constant(f"{node.name}/{part}", value.astype(np.float32)) for part, value in parts]
         assert own.kernel is not None and own.kernel_scales is not None and own.bias is not None
         count = len(own.bias)
         scales = np.broadcast_to(own.kernel_scales, (count,)).astype(np.float32)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetl.quantization.graph import Graph, Node
+from edgetl.quantization.graph import Graph, Node, same_scale_groups
 from edgetl.quantization.ranges import Range
 
 # Scale and zero point of the probabilities, by the type of the activations.
@@ -71,11 +71,19 @@ def quantize_graph(
     graph: Graph, ranges: Mapping[str, Range], *, per_channel: bool = True, activation_bits: int = 8
 ) -> dict[str, Quantized]:
     """Node name -> its integers."""
-    grid = affine_int8 if activation_bits == 8 else symmetric_int16
+    groups = same_scale_groups(graph)
+    image_scale, image_zero_point = affine_int8(*ranges[graph.input.name])
     result: dict[str, Quantized] = {}
     for node in graph.nodes:
-        # The image comes as bytes whatever the rest of the net is computed in.
-        scale, zero_point = (affine_int8 if node.op == "input" else grid)(*ranges[node.name])
+        if activation_bits == 8:
+            scale, zero_point = affine_int8(*ranges[node.name])
+        elif node.op == "input":
+            # The image comes as bytes whatever the rest of the net is computed in.
+            scale, zero_point = image_scale, image_zero_point
+        elif groups[node.name] == groups[graph.input.name]:
+            scale, zero_point = image_scale, 0  # its bytes, moved and padded
+        else:
+            scale, zero_point = symmetric_int16(*ranges[node.name])
         if node.kernel is None:
             result[node.name] = Quantized(scale, zero_point, bits=8 if node.op == "input" else activation_bits)
         else:

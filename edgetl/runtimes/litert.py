@@ -49,21 +49,7 @@ class LiteRtSession:
 
     def placement(self) -> dict[str, int]:
         """Model ops by who runs them: {"delegated": taken by the delegate, "builtin": left to LiteRT's own kernels}."""
-        details = self._interpreter._get_ops_details()  # the only place where the delegate shows
-        ops = [op for op in details if op["op_name"] != "DELEGATE"]
-        maker = {int(tensor): position for position, op in enumerate(ops) for tensor in op["outputs"]}
-        taken: set[int] = set()
-        for delegate in (op for op in details if op["op_name"] == "DELEGATE"):
-            # A delegate stands for every op between its inputs and its outputs.
-            edge = {int(tensor) for tensor in delegate["inputs"]}
-            waiting = [int(tensor) for tensor in delegate["outputs"]]
-            while waiting:
-                tensor = waiting.pop()
-                position = maker.get(tensor)
-                if tensor in edge or position is None or position in taken:
-                    continue
-                taken.add(position)
-                waiting += [int(source) for source in ops[position]["inputs"]]
+        ops, taken = placed_ops(self._interpreter)
         return {"delegated": len(taken), "builtin": len(ops) - len(taken)}
 
     def close(self) -> None:
@@ -99,6 +85,29 @@ def open_tensors(model: Path) -> Callable[[Any], dict[str, Any]]:
         return found
 
     return tensors
+
+
+def placed_ops(interpreter: Any) -> tuple[list[Any], set[int]]:
+    """The model's ops, each with op_name, inputs and outputs, and the positions of those that a delegate took.
+
+    interpreter: with its tensors allocated.
+    """
+    details = interpreter._get_ops_details()  # the only place where the delegate shows
+    ops = [op for op in details if op["op_name"] != "DELEGATE"]
+    maker = {int(tensor): position for position, op in enumerate(ops) for tensor in op["outputs"]}
+    taken: set[int] = set()
+    for delegate in (op for op in details if op["op_name"] == "DELEGATE"):
+        # A delegate stands for every op between its inputs and its outputs.
+        edge = {int(tensor) for tensor in delegate["inputs"]}
+        waiting = [int(tensor) for tensor in delegate["outputs"]]
+        while waiting:
+            tensor = waiting.pop()
+            position = maker.get(tensor)
+            if tensor in edge or position is None or position in taken:
+                continue
+            taken.add(position)
+            waiting += [int(source) for source in ops[position]["inputs"]]
+    return ops, taken
 
 
 def to_grid(image: Any, dtype: Any, scale: float, zero_point: int) -> Any:

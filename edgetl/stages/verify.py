@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,9 @@ from edgetl.runtimes import RUNTIMES, load_runtime, runtimes_for
 from edgetl.runtimes.keras import open_session as open_keras
 from edgetl.store import Artifact
 
-# Which Keras model each kind of file came from, by the name of the input that holds it.
-_ORIGIN = {
-    ("teacher", "float32"): "teacher",
-    ("student", "float32"): "student",
-    ("student", "float16"): "student",
-    ("student", "int8"): "quantized",
-}
+# Files of float weights come from the Keras model of their role, integer files from the fake-quantized one. What a
+# dynamic-range file computes depends on each run's own ranges: no Keras model stands for it.
+_FLOAT, _NO_REFERENCE = ("float32", "float16"), ("dynamic",)
 _GOLDEN_PHOTOS = 5
 # Of a photo's sha256, as its id in lists: 64 bits tell any two photos of a data set apart.
 _ID_DIGITS = 16
@@ -45,7 +41,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     rows = json.loads((folder / "models.json").read_text())
     # The input's normalization of each role, from the model's own code.
     normalizations = {role: _normalization(inputs[role].path) for role in ("teacher", "student")}
-    references = {name: open_keras(inputs[name].path) for name in ("teacher", "student", "quantized")}
+    references = {name: open_keras(inputs[name].path) for name in ("teacher", "student", "quantized") if name in inputs}
     absent = {name: reason for name in RUNTIMES if (reason := load_runtime(name).unavailable())}
     sessions: dict[str, Any] = {}
     for row in rows:
@@ -96,7 +92,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
         "parity": [],
     }
     for row in rows:
-        origin = _ORIGIN[row["role"], row["precision"]]
+        origin = row["role"] if row["precision"] in _FLOAT else "quantized"
         entry: dict[str, Any] = {"accuracy": {}, "latency": {}, "confusion": {}, "placement": {}, "against_float": {}}
         for name, session in sessions.items():
             file, runtime = name.split("@")
@@ -109,19 +105,17 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
             )
             entry["placement"][runtime] = session.placement()
             entry["against_float"][runtime] = parity(whole[f"keras:{row['role']}"], whole[name], labels)
-            measurements["parity"].append(
-                {
-                    "a": f"keras:{origin}",
-                    "b": f"models/{name}",
-                    **parity(
-                        whole[f"keras:{origin}"], whole[name], labels, step=coarser_step(0.0, session.output_step)
-                    ),
-                }
-            )
+            if row["precision"] not in _NO_REFERENCE:
+                step = coarser_step(0.0, session.output_step)
+                pair = parity(whole[f"keras:{origin}"], whole[name], labels, step=step)
+                measurements["parity"].append({"a": f"keras:{origin}", "b": f"models/{name}", **pair})
         measurements["files"][row["file"]] = entry
-    _across_formats(sessions, whole, labels, measurements)
-    versions = {
-        **{name: whole[name] for name in ("keras:student", "keras:quantized")},
+    integer_files = [row["file"] for row in rows if row["precision"] not in (*_FLOAT, *_NO_REFERENCE)]
+    _across_formats(
+        [name for name in sessions if name.split("@")[0] in integer_files], sessions, whole, labels, measurements
+    )
+    versions: dict[str, Any] = {
+        **{name: whole[name] for name in ("keras:student", "keras:quantized") if name in whole},
         **{f"models/{name}": whole[name] for name in sessions if role_of[name.split("@")[0]] == "student"},
     }
     steps = {name: sessions[name.removeprefix("models/")].output_step if "@" in name else 0.0 for name in versions}
@@ -154,12 +148,15 @@ def _normalization(artifact: Path) -> Normalization:
 
 
 def _across_formats(
-    sessions: Mapping[str, Any], whole: Mapping[str, Any], labels: Any, measurements: dict[str, Any]
+    names: Sequence[str],
+    sessions: Mapping[str, Any],
+    whole: Mapping[str, Any],
+    labels: Any,
+    measurements: dict[str, Any],
 ) -> None:
-    """The int8 files against each other: two formats, one set of integers."""
-    int8 = [name for name in sessions if ".int8." in name]
-    for i, first in enumerate(int8):
-        for second in int8[i + 1 :]:
+    """The integer files against each other: two formats, one set of integers."""
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
             step = coarser_step(sessions[first].output_step, sessions[second].output_step)
             measurements["parity"].append(
                 {
@@ -186,15 +183,18 @@ def _golden(
         tuple(samples.paths[i] for i in chosen), samples.labels[chosen], tuple(samples.digests[i] for i in chosen)
     )
     pixels = np.concatenate([batch.numpy() for batch, _ in iterate(evaluation_batches(few, View.of(options)))])
-    grid = next(row["input"] for row in rows if row["file"] == "student.int8.tflite")
+    grid = next((row["input"] for row in rows if row["input"]["dtype"] == "int8"), None)
     index = []
     for i, path in enumerate(few.paths):
         photo = f"{i}{path.suffix.lower()}"
         shutil.copyfile(path, folder / photo)
         image = np.asarray(normalization.apply(pixels[i]), "<f4")
-        quantized = np.clip(np.round(image / np.float32(grid["scale"])) + grid["zero_point"], -128, 127).astype(np.int8)
-        image.tofile(folder / f"{i}.image.float32.bin")
-        quantized.tofile(folder / f"{i}.image.int8.bin")
+        tensors = {"float32": f"{i}.image.float32.bin"}
+        image.tofile(folder / tensors["float32"])
+        if grid is not None:
+            steps = np.round(image / np.float32(grid["scale"])) + grid["zero_point"]
+            tensors["int8"] = f"{i}.image.int8.bin"
+            np.clip(steps, -128, 127).astype(np.int8).tofile(folder / tensors["int8"])
         outputs = {
             name: [float(p) for p in session.run(image[None])[0]]
             for name, session in sessions.items()
@@ -204,8 +204,7 @@ def _golden(
             {
                 "photo": photo,
                 "label": classes[int(few.labels[i])],
-                "float32": f"{i}.image.float32.bin",
-                "int8": f"{i}.image.int8.bin",
+                **tensors,
                 "probabilities": outputs,
             }
         )

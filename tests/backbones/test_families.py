@@ -14,27 +14,22 @@ from edgetl.backbones import load_family
 from edgetl.backbones.models import ModelSpec, build_classifier, set_seeds
 from edgetl.backbones.weights import obtain, set_backbone_weights
 from edgetl.initial_weights import look
-from edgetl.recipe import SMALLEST_INPUT_PX, ModelOptions
+from edgetl.quantization.preflight import preflight
+from edgetl.recipe import ModelOptions
 
 BACKBONES = ["mobilenetv2-0.35", "densenet121", "vgg16", "xception"]
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
-def net(request: pytest.FixtureRequest) -> tuple[str, Any]:
-    size_px = SMALLEST_INPUT_PX.get(request.param, 32)
-    return request.param, load_family(request.param).build(request.param, size_px)
-
-
-def test_fine_tuning_begins_at_a_layer_of_the_net(net: tuple[str, Any]) -> None:
-    backbone, model = net
+def begins_within(backbone: str, model: Any) -> bool:
+    """Whether fine-tuning leaves something of a net alone, and tunes something of it."""
     names = [layer.name for layer in model.layers]
-    assert 0 < names.index(load_family(backbone).first_tuned_layer(backbone)) < len(names) - 1
+    return 0 < names.index(load_family(backbone).first_tuned_layer(backbone)) < len(names) - 1
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_keras_weight_files_have_the_names_that_the_plan_looks_for(
-    net: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone, _ = net
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     (tmp_path / "models").mkdir()
     for size_px, (name, url) in load_family(backbone).keras_weights(backbone).items():
@@ -43,10 +38,12 @@ def test_keras_weight_files_have_the_names_that_the_plan_looks_for(
         assert look(ModelOptions(backbone=backbone), size_px)[1] == tmp_path / "models" / name
 
 
-def test_int8_input_is_the_pixel_itself_but_for_densenet(net: tuple[str, Any]) -> None:
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_int8_input_is_the_pixel_itself_but_for_densenet(backbone: str) -> None:
     """One int8 tensor has one zero point and one scale: they are the pixel's where all colours have one mean and scale."""
-    normalization = load_family(net[0]).NORMALIZATION
-    assert (set(normalization.mean) == {128.0} and len(set(normalization.scale)) == 1) == (net[0] != "densenet121")
+    normalization = load_family(backbone).NORMALIZATION
+    exact = set(normalization.mean) == {128.0} and len(set(normalization.scale)) == 1
+    assert exact == (backbone != "densenet121")
 
 
 # --- VGG16 -------------------------------------------------------------------------------------------------------------
@@ -59,6 +56,7 @@ def test_vgg16_computes_on_photos_what_keras_computes_on_preprocessed_ones() -> 
     weights["block1_conv1"][1][:] = np.linspace(-1, 1, 64)
     theirs.get_layer("block1_conv1").set_weights(weights["block1_conv1"])
     ours = build_classifier(ModelSpec("vgg16", 32, 2))
+    assert begins_within("vgg16", ours)
     set_backbone_weights(ours, load_family("vgg16").from_keras(weights), "vgg16")
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
     wanted = first_convolution(theirs)(applications.vgg16.preprocess_input(pixels.copy())).numpy()
@@ -116,3 +114,7 @@ def test_xceptions_layers_have_names_of_their_own_and_take_keras_file_whatever_i
     images = np.random.default_rng(0).uniform(-1, 1, (1, 96, 96, 3)).astype(np.float32)
     features = Model(ours.input, ours.get_layer("pooled").input)
     np.testing.assert_array_equal(features(images), theirs(images))
+    assert begins_within("xception", ours)
+    # The sums of blocks 2 to 12 are read by a residual convolution or by the next sum as well as by a ReLU.
+    alone = [row.layer for row in preflight(ours) if row.rewrite.startswith("stands alone: add ")]
+    assert alone == [f"block{i}_sepconv1_act" for i in range(3, 14)]

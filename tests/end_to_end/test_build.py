@@ -171,6 +171,7 @@ def test_the_matrix_has_every_version_of_the_student_and_its_flips_are_in_the_pa
         for name in (
             "student.float32.tflite@litert-cpu",
             "student.float16.tflite@litert-cpu",
+            "student.dynamic.tflite@litert-cpu",
             "student.int8.tflite@litert-cpu",
             "student.float32.onnx@ort-cpu",
             "student.int8.onnx@ort-cpu",
@@ -259,6 +260,32 @@ def test_another_budget_reruns_no_stage(work: Path, built: object) -> None:
     assert {check["status"] for check in report["checks"] if check["metric"] == "model_bytes"} == {"fail"}
     # Size alone is 7; a drop of accuracy, which a net of three epochs may have, comes first.
     assert rebuilt.returncode in (6, 7)
+
+
+def test_auto_tells_every_attempt_and_takes_the_first_within_the_budget(work: Path, built: object) -> None:
+    done = edgetl(*build_command(work, "auto"), "--quantize", "auto", cache=work / "cache")
+    assert done.returncode in VERDICTS, done.stderr
+    report = json.loads((work / "auto" / "report.json").read_text())
+    attempts = report["quantization"]["attempts"]
+    assert attempts[0]["name"] == "ptq"
+    assert [attempt["met"] for attempt in attempts[:-1]] == [False] * (len(attempts) - 1), "it goes on only if not met"
+    assert sum(attempt["chosen"] for attempt in attempts) == 1
+    assert attempts[-1]["met"] or len(attempts) > 4, "all ways are tried before it gives up"
+    validated = report["dataset"]["n_validate"]
+    assert {attempt["n"] for attempt in attempts} == {validated}, "judged on validation photos"
+    trained = report["stages"][:5]
+    assert all(stage["cached"] for stage in trained), "float training does not hang on the scheme"
+    sensitive = {row["node"] for row in report["quantization"]["sensitivity"]}
+    assert "logits" in sensitive and len(sensitive) > 50
+
+
+def test_without_quantization_int8_is_unmeasured_and_never_passed(work: Path, built: object) -> None:
+    done = edgetl(*build_command(work, "floats"), "--quantize", "none", "--strict", cache=work / "cache")
+    assert done.returncode == 8, done.stderr
+    files = {path.name for path in (work / "floats" / "models").iterdir()}
+    assert files and not [name for name in files if "int8" in name]
+    checks = json.loads((work / "floats" / "report.json").read_text())["checks"]
+    assert "unmeasured" in {check["status"] for check in checks if check["metric"] == "top1_drop_pp"}
 
 
 def test_an_existing_output_is_not_overwritten_unasked(work: Path, built: object) -> None:

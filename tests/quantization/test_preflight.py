@@ -202,20 +202,8 @@ def test_each_rewrite_is_told_with_the_layer_it_goes_into() -> None:
     assert isinstance(preflight(model)[0], Rewrite)
 
 
-def test_backbones_pass() -> None:
-    for backbone, size_px in (("vgg16", 32), ("xception", 96)):
-        rows = preflight(build_classifier(ModelSpec(backbone, size_px, 2)))
-        kinds = {row.kind for row in rows}
-        assert (
-            kinds
-            == {
-                "vgg16": set(),
-                "xception": {"BatchNormalization", "Activation", "SeparableConv2D"},
-            }[backbone]
-        )
-        alone = [row.layer for row in rows if row.rewrite.startswith("stands alone")]
-        # Xception's sums of blocks 2 to 12 are read by a residual convolution or by the next sum as well.
-        assert len(alone) == (11 if backbone == "xception" else 0)
+def test_vgg16_stays_what_it_is() -> None:
+    assert preflight(build_classifier(ModelSpec("vgg16", 32, 2))) == []
 
 
 def test_what_a_dropout_hides_is_seen() -> None:

@@ -1,0 +1,80 @@
+"""Where a quantized net departs from the float one: planted defects, each found and its layer named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgetl.formats.tflite_int8 import write_tflite_int8
+from edgetl.quantization.fake import all_tensors
+from edgetl.quantization.graph import same_scale_groups
+from edgetl.quantization.net import QuantizedNet
+from edgetl.quantization.signal import DEGRADED_DB, compare_tensors, first_degraded, sensitivities
+from edgetl.runtimes.litert import open_tensors
+
+
+def signals(net: Any, integers: Any, folder: Path, graph: Any = None) -> list[Any]:
+    """Float against the file of these integers, on four images."""
+    graph = graph or net.graph
+    file = folder / "net.tflite"
+    file.write_bytes(write_tflite_int8(graph, integers, description="", metadata={}))
+    exact, tensors_of = all_tensors(net.graph), open_tensors(file)
+    names = [node.name for node in net.graph.nodes[1:]]
+
+    def pairs() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        for image in net.images[:4]:
+            wanted = [np.asarray(tensor) for tensor in exact(image[None])]
+            found = tensors_of(image[None])
+            yield dict(zip(names, wanted, strict=True)), {name: found[name] for name in names}
+
+    return compare_tensors(net.graph, pairs())
+
+
+def middle(net: Any, op: str) -> Any:
+    """One whose grid is its own: of a shared one the others would be wrong as well."""
+    groups = Counter(same_scale_groups(net.graph).values())
+    alone = [node for node in net.graph.nodes if node.op == op and groups[same_scale_groups(net.graph)[node.name]] == 1]
+    return alone[len(alone) // 2]
+
+
+def test_a_good_file_has_no_degraded_tensor(net: Any, tmp_path: Path) -> None:
+    rows = signals(net, net.integers, tmp_path)
+    assert [row.node for row in rows] == [node.name for node in net.graph.nodes[1:]]
+    assert first_degraded(rows) is None
+    assert min(row.snr_db for row in rows) > DEGRADED_DB
+
+
+@pytest.mark.parametrize("defect", ["zero point", "bias", "gamma", "range"])
+def test_a_planted_defect_is_found_and_its_layer_named(net: Any, tmp_path: Path, defect: str) -> None:
+    victim = middle(net, "conv")
+    own = net.integers[victim.name]
+    integers, graph = dict(net.integers), net.graph
+    if defect == "zero point":
+        # So far up that next to nothing above 0 has a step.
+        integers[victim.name] = replace(own, zero_point=120)
+    elif defect == "bias":
+        # As an accumulator of 16 bits would have it, after weights grew: every bias at the same end.
+        integers[victim.name] = replace(own, bias=np.full_like(own.bias, own.bias.min() - 2**15))
+    elif defect == "gamma":
+        integers[victim.name] = replace(own, kernel=own.kernel[..., ::-1])
+    else:
+        # TFMOT's defaults at their worst: a grid that a larger signal does not fit into.
+        narrow = QuantizedNet(net.graph, {**net.ranges, victim.name: tuple(e / 12 for e in net.ranges[victim.name])})
+        integers = narrow.integers()
+    found = first_degraded(signals(net, integers, tmp_path, graph))
+    assert found is not None
+    shared = {node.name for node in net.graph.nodes if victim.name in node.inputs} | {victim.name}
+    assert found.node in shared, f"{found} instead of {victim.name}"
+
+
+def test_the_layer_that_is_quantized_coarsely_is_the_most_sensitive(net: Any) -> None:
+    victim = middle(net, "conv")
+    coarse = QuantizedNet(net.graph, {**net.ranges, victim.name: tuple(e * 30 for e in net.ranges[victim.name])})
+    rows = sensitivities(coarse, net.images[:4])
+    assert min(rows, key=lambda row: row.snr_db).node == victim.name
