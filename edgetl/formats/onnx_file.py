@@ -67,7 +67,7 @@ _UNCOUNTED = {
     "Scan",
     "MatMulNBits",
 }
-_MOVES = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice"}
+_MOVES = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Split", "Concat"}
 _MOST = 200_000
 
 
@@ -180,11 +180,12 @@ class _Reader:
         # What only moves values has one grid on both sides: so the grid of an integer input is found behind a Transpose.
         moving = [node for node in self.graph.node if node.op_type in _MOVES and node.input and node.output]
         for node in (*moving, *reversed(moving)):
-            ends = (node.input[0], node.output[0])
-            if any(self.dtype(end) in QUANTIZED for end in ends):
-                for one, other in (ends, ends[::-1]):
-                    if one in self.grids and self.grids[one].scales == 1:
-                        self.grids.setdefault(other, self.grids[one])
+            sources = node.input if node.op_type == "Concat" else node.input[:1]
+            ends = [name for name in (*sources, *node.output) if self.dtype(name) in QUANTIZED]
+            known = next((self.grids[end] for end in ends if end in self.grids and self.grids[end].scales == 1), None)
+            if known is not None:
+                for end in ends:
+                    self.grids.setdefault(end, known)
 
     def _is_int8(self, position: int, node: Any) -> bool:
         links = self.links

@@ -14,6 +14,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgetl.formats.lowering import averaging, over_quarters
 from edgetl.quantization.graph import Graph, Node
 from edgetl.quantization.integers import PROBABILITIES, Quantized
 
@@ -38,6 +39,7 @@ _VERSIONS = {
     "FULLY_CONNECTED": {"int8": 4, "int16": 7, "float32": 1},
     "ADD": {"int8": 2, "int16": 3},
     "CONCATENATION": {"int8": 2, "int16": 3},
+    "SPACE_TO_DEPTH": {"int8": 2},
     "PAD": {"int8": 2, "int16": 3},
     "MAX_POOL_2D": {"int8": 2, "int16": 3},
     "AVERAGE_POOL_2D": {"int8": 2, "int16": 3},
@@ -180,6 +182,7 @@ def write_tflite_int8(
     float_nodes: names of nodes with kernels that stay in float32. metadata: name -> bytes, kept in the model's metadata
     buffers.
     """
+    graph, integers = over_quarters(graph, integers, float_nodes, from_size=5)
     writer = _Writer(graph, integers, float_nodes)
     image = writer.image()
     for node in graph.nodes[1:]:
@@ -292,6 +295,13 @@ def _pad(writer: _Writer, node: Node) -> None:
     writer.operator("PAD", inputs, writer.result(node), schema.BuiltinOptions.PadOptions, schema.PadOptionsT())
 
 
+def _space_to_depth(writer: _Writer, node: Node) -> None:
+    options = schema.SpaceToDepthOptionsT()
+    options.blockSize = 2
+    kind = schema.BuiltinOptions.SpaceToDepthOptions
+    writer.operator("SPACE_TO_DEPTH", [writer.source(node)], writer.result(node), kind, options)
+
+
 def _pool(writer: _Writer, node: Node) -> None:
     options = schema.Pool2DOptionsT()
     options.padding = _PADDINGS[node.attributes["padding"]]
@@ -302,22 +312,12 @@ def _pool(writer: _Writer, node: Node) -> None:
 
 
 def _average_pool(writer: _Writer, node: Node) -> None:
-    """A depthwise convolution whose weights are all 1 / window: XNNPACK takes no int8 AVERAGE_POOL_2D.
-
-    DenseNet121 has three: at 224 px on one thread 14.1 ms with them, 12.3 without, each the best of 80 on a busy machine.
-    Only without padding, for padding does not count in an average and the divisor changes at the border. The integer is
-    64, so that for a window of 2 x 2 the scale is 1 / 256 and a tie of four steps is a tie in every runtime.
-    """
+    """A depthwise convolution: XNNPACK takes no int8 AVERAGE_POOL_2D. DenseNet121 has three: at 224 px on one thread 14.1 ms
+    with them, 12.3 without, each the best of 80 on a busy machine."""
     if node.attributes["padding"] != "valid" or writer.activations != "int8":
         _pool(writer, node)
         return
-    (height, width), channels = node.attributes["size"], node.shape[-1]
-    writer.integers[node.name] = replace(
-        writer.integers[node.name],
-        kernel=np.full((height, width, channels, 1), 64, np.int8),
-        kernel_scales=np.full(channels, 1.0 / (64.0 * height * width), np.float32),
-        bias=np.zeros(channels, np.int32),
-    )
+    writer.integers[node.name] = replace(writer.integers[node.name], **averaging(node))
     _conv(writer, replace(node, op="depthwise", attributes={**node.attributes, "activation": "none"}))
 
 
@@ -338,6 +338,7 @@ _OPERATORS = {
     "pad": _pad,
     "max_pool": _pool,
     "average_pool": _average_pool,
+    "space_to_depth": _space_to_depth,
     "mean": _mean,
     "relu": _relu,
 }

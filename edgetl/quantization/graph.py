@@ -14,7 +14,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-Op = Literal["input", "conv", "depthwise", "dense", "add", "concat", "pad", "max_pool", "average_pool", "mean", "relu"]
+Op = Literal[
+    "input",
+    "conv",
+    "depthwise",
+    "dense",
+    "add",
+    "concat",
+    "pad",
+    "max_pool",
+    "average_pool",
+    "mean",
+    "relu",
+    "space_to_depth",  # only file writers make it
+]
 # TFLite's 8-bit quantization specification: output has the scale and zero point of the input.
 SAME_SCALE_OPS = ("concat", "pad", "max_pool", "average_pool")
 

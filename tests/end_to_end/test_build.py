@@ -179,7 +179,7 @@ def test_the_matrix_has_every_version_of_the_student_and_its_flips_are_in_the_pa
     ]
     matrix = report["parity_matrix"]
     assert sorted(matrix["names"]) == sorted(["keras:student", "keras:quantized", *files])
-    assert len(matrix["pairs"]) == 7 * 6 / 2
+    assert len(matrix["pairs"]) == 8 * 7 / 2
     flipped = {
         photo
         for pair in matrix["pairs"]

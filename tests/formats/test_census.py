@@ -67,14 +67,17 @@ def with_clips(nodes: list[Any], graph: Any) -> list[Any]:
 @BOTH
 def test_macs_and_weights_are_those_of_the_graph(kind, tiny_net, tmp_path):
     facts = facts_of(tiny_net(tmp_path) / f"net.{kind}")
-    assert facts["macs"] == tiny_net.graph.macs() > 0
+    # In the ONNX file the 3 x 3 convolution over 3 channels is one of 2 x 2 over 12 (formats/lowering.py): 21 more for each
+    # of 4 outputs at 8 x 8 places.
+    more = 0 if kind == "tflite" else 4 * (2 * 2 * 12 - 3 * 3 * 3)
+    assert facts["macs"] == tiny_net.graph.macs() + 8 * 8 * more
     # int8 kernels, int32 biases.
     sizes = [(node.kernel.size, node.bias.size) for node in tiny_net.graph.nodes if node.kernel is not None]
     stored = sum(op["weight_bytes"] for op in facts["ops"])
     scales_and_zero_points = (
         0 if kind == "tflite" else 1
     )  # the one of the last, unfused DequantizeLinear, and its scale
-    assert stored == sum(k + 4 * b for k, b in sizes) + 5 * scales_and_zero_points
+    assert stored == sum(k + 4 * b for k, b in sizes) + more + 5 * scales_and_zero_points
 
 
 @BOTH

