@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -32,9 +32,6 @@ from edgetl.cli_options import (
 from edgetl.cli_output import open_store, print_json, stdout
 from edgetl.cli_targets import targets_app
 from edgetl.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRAINING, EXIT_USAGE, EdgetlError
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Photos in, a small quantized classifier for a named device out, measured on the file that ships.",
@@ -132,7 +129,10 @@ def build(
             console.print("\nInterrupted. Finished stages and epochs are kept: the same command goes on from there.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         for result in results:
-            print_result(console, result.report, str(result.out))
+            if result.failure:
+                console.print(f"\n{result.target.name}: {result.failure}", markup=False, soft_wrap=True)
+            else:
+                print_result(console, result.report, str(result.out))
     if as_json:
         print_json(
             {
@@ -141,6 +141,7 @@ def build(
                         "target": result.target.name,
                         "out": str(result.out),
                         "exit_code": result.exit_code,
+                        "failure": result.failure,
                         "report": result.report,
                     }
                     for result in results

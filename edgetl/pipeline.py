@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from edgetl import __version__, machine
 from edgetl.context import Context, Progress
-from edgetl.errors import MissingError, UsageError
+from edgetl.errors import CollapseError, MissingError, UsageError
 from edgetl.initial_weights import look
 from edgetl.plan import STAGES, Plan, Step, installed_version, make_plan
 from edgetl.recipe import Recipe, to_toml
@@ -69,6 +69,7 @@ class Built:
     out: Path
     report: Mapping[str, Any]
     exit_code: int
+    failure: str = ""  # of several targets, one whose quantized net collapsed has no bundle
 
 
 def find_source(photos: str, recipe: Recipe, store: Store, note: Callable[[str], None], *, fetch: bool) -> Source:
@@ -214,7 +215,13 @@ def build(
         if len(targets) > 1:
             display.note(f"target {target.name}")
         plan = plan_for(recipe, target, source)
-        artifacts, stages = run_plan(plan, source, store, display)
+        try:
+            artifacts, stages = run_plan(plan, source, store, display)
+        except CollapseError as error:
+            if len(targets) == 1:
+                raise
+            results.append(Built(target, places[target.name], {}, error.exit_code, str(error)))
+            continue
         report = _report(plan, artifacts, stages)
         _lay_out(places[target.name], plan, artifacts, report, overwrite)
         results.append(Built(target, places[target.name], report, _verdict_code(report, strict)))

@@ -37,19 +37,32 @@ STAGES: dict[str, Stage] = {
     "finetune": Stage("edgetl.stages.finetune", "keras-model", 1, _TRAINING, "kernels"),
     "distill": Stage("edgetl.stages.distill", "keras-model", 1, _TRAINING, "kernels"),
     "quantize": Stage(
-        "edgetl.stages.quantize", "quantized-graph", 2, (*_TRAINING, "tensorflow-model-optimization"), "kernels"
+        "edgetl.stages.quantize",
+        "quantized-graph",
+        3,
+        (*_TRAINING, "tensorflow-model-optimization", "ai-edge-litert"),
+        "kernels",
     ),
     "export": Stage(
         "edgetl.stages.export",
         "model-files",
-        2,
+        3,
         ("tensorflow", "tf-keras", "tf2onnx", "onnx", "ai-edge-litert", "numpy"),
     ),
     "verify": Stage(
         "edgetl.stages.verify",
         "measurements",
         3,
-        ("ai-edge-litert", "onnxruntime-gpu", "onnxruntime", "tensorflow", "numpy", "pillow"),
+        (
+            "ai-edge-litert",
+            "onnxruntime-gpu",
+            "onnxruntime",
+            "tensorflow",
+            "tf-keras",
+            "tensorflow-model-optimization",
+            "numpy",
+            "pillow",
+        ),
         "timing",
     ),
 }
@@ -147,7 +160,7 @@ def make_plan(recipe: Recipe, target: Target, *, fingerprint: str, weights: Mapp
             Step(
                 "quantize",
                 "quantize",
-                {**options, **_quantization_limits(target)},
+                {**options, **_quantization_limits(target, recipe.quantize.scheme)},
                 {"dataset": "split", "teacher": "finetune", "student": "distill"},
             )
         )
@@ -171,11 +184,16 @@ def make_plan(recipe: Recipe, target: Target, *, fingerprint: str, weights: Mapp
 _INT8_ONLY = ("edgetpu", "stm32cube-ai", "rknn", "litert-npu")
 
 
-def _quantization_limits(target: Target) -> dict[str, Any]:
-    """What of a target decides how the student is quantized."""
+def _quantization_limits(target: Target, scheme: str) -> dict[str, Any]:
+    """What of a target decides how the student is quantized, or whether it has collapsed.
+
+    ships_integers: the target judges by them; a float target is not stopped by a file that it does not ship.
+    """
     ships_integers = target.precision == "int8"
+    any_width = not any(runtime in _INT8_ONLY for runtime in target.runtimes)
     return {
         "budget_drop_pp": target.budget.top1_drop_pp if ships_integers else 100.0,
+        "ships_integers": ships_integers,
         "per_channel": target.weights == "per-channel",
-        "beyond_int8": ships_integers and not any(runtime in _INT8_ONLY for runtime in target.runtimes),
+        "beyond_int8": scheme == "auto" and ships_integers and any_width,
     }

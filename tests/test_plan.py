@@ -122,12 +122,19 @@ def test_what_only_judges_is_in_no_key():
     [
         TARGET.model_copy(update={"budget": TARGET.budget.model_copy(update={"top1_drop_pp": 0.1})}),
         TARGET.model_copy(update={"weights": "per-tensor"}),
-        load_target("coral-usb"),
+        TARGET.model_copy(update={"precision": "float32"}),
     ],
-    ids=["accuracy budget", "per-tensor weights", "a runtime that takes int8 only"],
+    ids=["accuracy budget", "per-tensor weights", "a precision that int8 files do not serve"],
 )
 def test_what_quantization_goes_by_changes_its_key_and_those_that_follow(target):
     assert changed(target=target) == {"quantize", "export", "verify"}
+
+
+def test_a_runtime_that_takes_int8_only_matters_to_auto_alone():
+    coral = TARGET.model_copy(update={"runtimes": ("edgetpu",)})
+    assert changed(target=coral) == set()
+    auto = {"quantize": {"scheme": "auto"}}
+    assert keys(auto)["quantize"] != keys(auto, target=coral)["quantize"]
 
 
 def test_without_quantization_there_is_no_such_step():

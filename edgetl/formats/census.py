@@ -200,8 +200,25 @@ def channel_use(peaks: Sequence[int]) -> tuple[int, int, tuple[int, int] | None]
     return sum(peak == 0 for peak in peaks), len(weak), weakest
 
 
+_LARGEST_SCALE = 3.5e38  # float32's
+# Far beyond any image net; within it, bytes and MACs are numbers that a float holds and a person reads.
+_MOST_AXES, _MOST_ELEMENTS = 16, 2**48
+
+
+def checked_shape(name: str, sizes: Iterable[int]) -> tuple[int, ...]:
+    """The shape of a tensor as a file states it. Raises Malformed for one that no memory could hold."""
+    shape = tuple(int(size) for size in sizes)
+    if any(size < 0 for size in shape):
+        raise Malformed(f"tensor {name!r} has the shape {list(shape)[:_MOST_AXES]}")
+    if len(shape) > _MOST_AXES:
+        raise Malformed(f"tensor {name!r} has {len(shape)} axes")
+    if math.prod(shape) > _MOST_ELEMENTS:
+        raise Malformed(f"tensor {name!r} has more than {_MOST_ELEMENTS} elements by its shape {list(shape)}")
+    return shape
+
+
 def make_grid(scales: Sequence[float], zero_points: Sequence[int]) -> Grid | None:
-    """None without scales, or when one is not a positive number: there is no grid then."""
-    if not len(scales) or not all(math.isfinite(scale) and scale > 0 for scale in scales):
+    """None without scales, or when one is not a positive float32: there is no grid then."""
+    if not len(scales) or not all(0 < scale <= _LARGEST_SCALE for scale in scales):
         return None
     return Grid(float(scales[0]), int(zero_points[0]) if len(zero_points) else 0, len(scales))

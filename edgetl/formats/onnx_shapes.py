@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, shape_inference
 
-from edgetl.formats.census import Malformed, printable
+from edgetl.formats.census import checked_shape, printable
 
 Shape = tuple[int, ...]
 # Inference reads the values of small constants only (a Reshape's shape, a Pad's pads); the rest is weights.
@@ -73,9 +73,8 @@ def _declared(model: Any, symbols: set[str]) -> dict[str, tuple[Shape | None, in
         shape = None
         if tensor.HasField("shape"):
             symbols |= {dim.dim_param or "?" for dim in tensor.shape.dim if not dim.HasField("dim_value")}
-            shape = tuple(dim.dim_value if dim.HasField("dim_value") else 1 for dim in tensor.shape.dim)
-            if any(size < 0 for size in shape):
-                raise Malformed(f"tensor {printable(value.name)!r} has the shape {list(shape)}")
+            sizes = (dim.dim_value if dim.HasField("dim_value") else 1 for dim in tensor.shape.dim)
+            shape = checked_shape(printable(value.name), sizes)
         found[value.name] = (shape, tensor.elem_type)
     for constant in model.graph.initializer:
         found[constant.name] = (tuple(constant.dims), constant.data_type)

@@ -25,6 +25,7 @@ from edgetl.formats.census import (
     Op,
     Tensor,
     channel_use,
+    checked_shape,
     make_grid,
     precision_of,
     printable,
@@ -109,9 +110,7 @@ class _Reader:
     def _tensor(self, index: int, seen: set[int]) -> Tensor:
         raw = self.raw[index]
         name, dtype = printable(raw.name or b"") or f"tensor {index}", _DTYPES[raw.type]
-        shape = tuple(int(size) for size in (raw.shape if raw.shape is not None else ()))
-        if any(size < 0 for size in shape):
-            raise Malformed(f"tensor {name!r} has the shape {list(shape)}")
+        shape = checked_shape(name, raw.shape if raw.shape is not None else ())
         size = tensor_bytes(shape, dtype)
         if self.constant[index]:
             held = len(self.buffers[raw.buffer])

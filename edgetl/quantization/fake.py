@@ -1,8 +1,9 @@
 """Fake quantization with TensorFlow Model Optimization's wrappers, our quantizers and no surprises.
 
 TFMOT's defaults start every activation range at [-6, 6] and let it creep, and quantize depthwise kernels per tensor.
-Here ranges begin where the calibration photos put them and are trained with the weights or stay fixed; every
-convolution kernel has a scale a channel; what the trained model computes is what quantization/integers.py ships.
+Here ranges begin where the calibration photos put them and are trained with the weights or stay fixed; convolution
+kernels have a scale a channel unless the device takes one only. What the model computes is what quantization/integers.py
+ships, but that trained ranges are stretched a little afterwards (quantization/ties.py).
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class TrainedRange(quantizers.Quantizer):
     Tensors that must share a grid share the variables: `shared` holds those that some layer has made already.
     """
 
+    bits = 8
     # Adam moves `a` by about the learning rate a step, 2e-5; RATE makes that a five-thousandth of the range. 50 was
     # no better (recipe.QuantizeOptions).
     RATE = 10.0
@@ -168,13 +170,15 @@ class _NodeConfig(QuantizeConfig):
             return []
         kernel = getattr(layer, self._kernel())
         axis = channel_axis(self.node.op, per_channel=self.per_channel)
-        return [(kernel, SymmetricWeights(axis)), (layer.bias, BiasSteps(kernel, axis, self.input_range))]
+        weights = [(kernel, SymmetricWeights(axis))]
+        # Under 16-bit activations biases are int64, finer than float32.
+        return [*weights, (layer.bias, BiasSteps(kernel, axis, self.input_range))] if self.output.bits == 8 else weights
 
     def set_quantize_weights(self, layer: Any, quantize_weights: Any) -> None:
         if quantize_weights:
-            kernel, bias = quantize_weights
-            setattr(layer, self._kernel(), kernel)
-            layer.bias = bias
+            setattr(layer, self._kernel(), quantize_weights[0])
+            if len(quantize_weights) > 1:
+                layer.bias = quantize_weights[1]
 
     def get_activations_and_quantizers(self, layer: Any) -> list[Any]:
         return []

@@ -67,7 +67,7 @@ def folding(model: Any) -> Folding:
         sources = tuple(made_by[parent] for parent in parents)
         before = nodes[sources[0]] if sources else None
         # A tensor that other layers read, too, must stay what it is.
-        alone = before is not None and consumers[parents[0]] == 1
+        alone = before is not None and consumers.get(parents[0]) == 1
         shape = (1, *(int(size) for size in layer.output.shape[1:]))
 
         def note(rewrite: str, layer: Any = layer) -> None:

@@ -27,7 +27,7 @@ class TensorStatistics:
         """Tensor name -> (low, high), with 0 inside and never past what the activation can produce.
 
         estimator: "minmax" or one of HISTOGRAM_ESTIMATORS. Tensors that must share a scale get one range around all of
-        theirs.
+        theirs; those that share the image's, which the contract fixes, get that.
         """
         choose = (lambda counts, low, high: (low, high)) if estimator == "minmax" else HISTOGRAM_ESTIMATORS[estimator]
         ranges: dict[str, Range] = {graph.input.name: input_range}

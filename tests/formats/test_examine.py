@@ -183,7 +183,15 @@ def _far_kind(model: Any, graph: Any) -> None:
 
 
 def _large_shape(model: Any, graph: Any) -> None:
-    graph.tensors[2].shape = [2**31 - 1] * 4
+    graph.tensors[2].shape = [2**20, 2**20]
+
+
+def _shape_beyond_memory(model: Any, graph: Any) -> None:
+    graph.tensors[1].shape = [2**31 - 1] * 4
+
+
+def _shape_of_many_axes(model: Any, graph: Any) -> None:
+    graph.tensors[1].shape = [2**31 - 1] * 600
 
 
 def _negative_shape(model: Any, graph: Any) -> None:
@@ -199,12 +207,22 @@ def _negative_shape(model: Any, graph: Any) -> None:
         (_far_kind, "is of kind 99"),
         (_large_shape, "by its shape and type, and its buffer holds"),
         (_negative_shape, "has the shape"),
+        (_shape_beyond_memory, "has more than"),
+        (_shape_of_many_axes, "has 600 axes"),
     ],
 )
 def test_indices_and_sizes_are_checked_before_they_are_followed(change, said, sound, tmp_path):
     path = planted_tflite(sound, tmp_path, change)
     with pytest.raises(Malformed, match=said):
         read_tflite(path.read_bytes())
+
+
+def test_shapes_of_an_onnx_file_are_checked_too():
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2**62] * 20) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(Malformed, match="has 20 axes"):
+        read_onnx(model.SerializeToString())
 
 
 def test_names_and_texts_of_a_file_come_out_escaped(sound, tmp_path):

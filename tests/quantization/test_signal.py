@@ -13,9 +13,9 @@ import pytest
 
 from edgetl.formats.tflite_int8 import write_tflite_int8
 from edgetl.quantization.fake import all_tensors
-from edgetl.quantization.graph import same_scale_groups
+from edgetl.quantization.graph import Graph, Node, same_scale_groups
 from edgetl.quantization.net import QuantizedNet
-from edgetl.quantization.signal import DEGRADED_DB, compare_tensors, first_degraded, sensitivities
+from edgetl.quantization.signal import DEGRADED_DB, Signal, compare_tensors, first_degraded, sensitivities
 from edgetl.runtimes.litert import open_tensors
 
 
@@ -77,5 +77,20 @@ def test_a_planted_defect_is_found_and_its_layer_named(net: Any, tmp_path: Path,
 def test_the_layer_that_is_quantized_coarsely_is_the_most_sensitive(net: Any) -> None:
     victim = middle(net, "conv")
     coarse = QuantizedNet(net.graph, {**net.ranges, victim.name: tuple(e * 30 for e in net.ranges[victim.name])})
-    rows = sensitivities(coarse, net.images[:4])
+    rows = sensitivities(coarse, net.graph, net.images[:4])
     assert min(rows, key=lambda row: row.snr_db).node == victim.name
+
+
+def test_a_dead_tensor_that_stays_dead_is_not_degraded() -> None:
+    graph = Graph((Node("x", "input"), Node("dead", "conv", ("x",)), Node("alive", "conv", ("dead",))))
+    zeros, values = np.zeros((1, 4, 4, 2)), np.ones((1, 4, 4, 2))
+    tensors = {"dead": zeros, "alive": values}
+    rows = compare_tensors(graph, [(tensors, dict(tensors))])
+    assert [row.snr_db for row in rows] == [120.0, 120.0]
+    assert first_degraded(rows) is None
+    assert first_degraded(compare_tensors(graph, [(tensors, {**tensors, "dead": values})])) is not None
+
+
+def test_what_reads_only_exact_tensors_has_no_ratio_before_it() -> None:
+    assert Signal("first", "conv", 40.0, 120.0).to_json()["inputs_snr_db"] is None
+    assert Signal("second", "conv", 30.0, 40.0).to_json()["inputs_snr_db"] == 40.0

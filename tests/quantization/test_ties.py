@@ -94,3 +94,13 @@ def test_a_lone_relu_keeps_clear_of_ties() -> None:
     ranges = without_ties(graph, {"x": (-1.0, 1.0), "a": (-3.0, 2.0), "relu": (0.0, 2.0)})
     values = np.arange(0, 256) * scale(ranges, "a") / scale(ranges, "relu")
     assert np.abs(values - np.floor(values) - 0.5).min() > 0.9 / (2 * DENOMINATOR)
+
+
+@pytest.mark.parametrize("order", [("small", "large"), ("large", "small")])
+def test_a_small_input_does_not_stretch_a_large_output(order: tuple[str, str]) -> None:
+    graph = Graph((X, conv("small", "x"), conv("large", "x"), Node("sum", "add", order, {}, (1, 6, 6, 4))))
+    ranges = {"x": (-1.0, 1.0), "small": (-0.1, 0.1), "large": (-30.0, 30.0), "sum": (-30.0, 30.0)}
+    found = without_ties(graph, ranges)
+    assert found["sum"][1] < 30.1
+    assert found["large"] == ranges["large"]
+    assert distance_to_a_tie(found, "small", "large", "sum") > 0.9 / (2 * DENOMINATOR)
