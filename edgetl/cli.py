@@ -28,6 +28,7 @@ from edgetl.cli_options import (
     TeacherOption,
     WeightsOption,
 )
+from edgetl.cli_verify import verify
 from edgetl.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRAINING, EXIT_USAGE, EdgetlError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ cache_app = typer.Typer(help="Results kept between builds.", no_args_is_help=Tru
 app.add_typer(data_app, name="data")
 app.add_typer(targets_app, name="targets")
 app.add_typer(cache_app, name="cache")
+app.command()(verify)
 app.command()(inspect)
 
 
