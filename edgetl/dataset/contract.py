@@ -77,7 +77,9 @@ def read_input(data: Mapping[str, Any]) -> tuple[Normalization, View]:
         view = View(data["shape"][1], resize["mode"], resize["centre_fraction"])
         wanted = describe_input(normalization, view)
         # The words may be put otherwise by another version; what decides the pixels may not.
-        kept = {key: wanted[key] == data[key] for key in ("shape", "layout", "colour_order", "orientation")}
+        kept = {
+            key: wanted[key] == data[key] for key in ("shape", "layout", "colour_order", "orientation", "transparency")
+        }
         numbers = [*normalization.mean, *normalization.scale, view.centre_fraction, view.size_px]
         if not all(isinstance(number, int | float) and np.isfinite(number) for number in numbers):
             raise ValueError("it has something else where a number should be")
