@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,8 @@ def open_bundle(folder: Path) -> Bundle:
         labels_sha256 = str(contract["labels"]["sha256"])
         if not bundle.classes or not bundle.student_files:
             raise ValueError("it names no classes, or no files of a student")
+        if not 0 <= bundle.top1_drop_pp <= 100:
+            raise ValueError(f"a budget of {bundle.top1_drop_pp} points")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{printable(str(folder), 4096)}: report.json and contract.json are not those of a build.",
@@ -112,8 +115,8 @@ def _read(file: Path) -> Any:
 
 def _file(row: Mapping[str, Any]) -> BundleFile:
     name = str(row["file"]).removeprefix("models/")
-    # A report is passed around: it must not name files elsewhere, nor speak to the terminal.
-    if Path(name).name != name or printable(name) != name:
+    # A bundle is passed around: its report must not name files elsewhere, nor speak to the terminal.
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise ValueError(f"{name!r} is not the name of a file in models/")
     grid = dict(row["input"])
     if grid["dtype"] not in ("float32", "int8", "uint8"):

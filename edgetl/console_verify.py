@@ -36,7 +36,12 @@ def print_verification(console: Console, found: Mapping[str, Any]) -> None:
 
 def _table(title: str, caption: str, columns: tuple[str, ...]) -> Table:
     table = Table(
-        box=box.SIMPLE_HEAD, padding=0, title=title, caption=caption, title_justify="left", caption_justify="left"
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        title=Text(title, style="italic"),
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
     )
     for name in columns:
         table.add_column(

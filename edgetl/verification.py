@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgetl import machine
 from edgetl.bundle import Bundle, open_bundle
-from edgetl.errors import DataError
+from edgetl.errors import DataError, UsageError
 from edgetl.formats.census import printable
 from edgetl.report import Check, drop_check, exact_check, parity_checks
 from edgetl.store import Store
@@ -42,10 +42,13 @@ def verify_bundle(
     """Plain data: {bundle, data, max_drop_pp, machine, runtimes, versions, parity_matrix, golden, checks}.
 
     photos: as for a build. max_drop_pp: None for the target's budget. store: where what is known of photos is kept.
-    Raises DataError for a bundle that is not as it was built, or photos of other classes; MissingError without a runtime.
+    Raises DataError for a bundle that is not as it was built, or photos of other classes; MissingError without a runtime;
+    UsageError for a limit that is none.
     """
     from edgetl.measure.versions import measure_versions
 
+    if max_drop_pp is not None and not 0 <= max_drop_pp <= 100:
+        raise UsageError(f"A drop of {max_drop_pp} points cannot be a limit.", fix="give points from 0 to 100")
     bundle = open_bundle(folder)
     with display.stage(1, 2, "photos") as progress:
         chosen, data = _photos(bundle, photos, store, progress, skip_bad)

@@ -25,7 +25,7 @@ from PIL import Image
 from edgetl.console import PlainDisplay
 from edgetl.dataset.contract import Normalization, View, describe_input
 from edgetl.dataset.photos import load_view
-from edgetl.errors import DataError
+from edgetl.errors import DataError, UsageError
 from edgetl.formats.onnx_float import write_onnx_float
 from edgetl.formats.onnx_int8 import write_onnx_int8
 from edgetl.formats.tflite_float import write_tflite_float
@@ -210,6 +210,12 @@ def test_what_sixty_photos_cannot_prove_is_exit_code_8_when_strict(work):
 def test_the_drop_allowed_is_the_target_s_unless_one_is_given(work):
     assert set(statuses(verify(work), "top1_drop_pp").values()) == {"pass"}
     assert set(statuses(verify(work, max_drop_pp=1.0), "top1_drop_pp").values()) == {"inconclusive"}
+
+
+@pytest.mark.parametrize("limit", [-1.0, 101.0, float("nan")])
+def test_a_limit_that_is_none_is_refused(limit, work):
+    with pytest.raises(UsageError, match="cannot be a limit"):
+        verify(work, max_drop_pp=limit)
 
 
 def test_of_photos_that_are_split_those_for_testing_alone_are_measured(work):

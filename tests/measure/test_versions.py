@@ -41,7 +41,7 @@ def test_a_photo_that_vanished_or_was_cut_since_it_was_checked_is_an_error(make_
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([[0.5, 0.5]], "gives 2 figures for each photo"),
+        ([[0.5, 0.5]], "2 figures for each photo"),
         ([[0.1, float("nan"), 0.9]], "probabilities that are not numbers"),
         ([[0.1, float("inf"), 0.9]], "probabilities that are not numbers"),
     ],
@@ -49,7 +49,7 @@ def test_a_photo_that_vanished_or_was_cut_since_it_was_checked_is_an_error(make_
 )
 def test_what_is_not_a_probability_of_each_class_is_an_error(rows, said):
     session = SimpleNamespace(run=lambda images: np.array(rows, np.float32))
-    with pytest.raises(DataError, match=f"student.onnx {said}"):
+    with pytest.raises(DataError, match=f"student.onnx gives {said}"):
         probabilities_of("student.onnx", session, np.zeros((1, 4, 4, 3)), 3)
 
 
