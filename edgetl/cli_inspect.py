@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgetl.cli_options import JsonOption
-
-_SCHEMA_VERSION = 1
+from edgetl.cli_output import print_json, stdout
 
 
 def inspect(
@@ -25,8 +23,6 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Tell from MODEL itself what it is: ops, types, ranges, weights, memory, and what its runtime makes of it."""
-    from rich.console import Console
-
     from edgetl.console_inspect import print_inspection
     from edgetl.inspection import inspect_path
     from edgetl.target import load_target
@@ -34,8 +30,8 @@ def inspect(
     made = load_target(target) if target else None
     found, failure = inspect_path(model, target=made, timeout_s=timeout)
     if as_json:
-        typer.echo(json.dumps({"schema_version": _SCHEMA_VERSION, **found}, indent=1, allow_nan=False))
+        print_json(found)
     else:
-        print_inspection(Console(highlight=False), found, list_ops=list_ops)
+        print_inspection(stdout(), found, list_ops=list_ops)
     if failure is not None:
         raise failure

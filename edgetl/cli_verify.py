@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgetl.cli_options import CacheOption, JsonOption, SkipBadOption
-
-_SCHEMA_VERSION = 1
+from edgetl.cli_output import open_store, print_json, stdout
 
 
 def verify(
@@ -41,23 +39,18 @@ def verify(
     cache: CacheOption = None,
 ) -> None:
     """Run every file of BUNDLE on your own photos: accuracy, drop against float32, format against format."""
-    from rich.console import Console
-
     from edgetl.console import make_display, native_chatter_to
     from edgetl.console_verify import print_verification
     from edgetl.report import Check, exit_code
-    from edgetl.store import Store, default_cache
     from edgetl.verification import verify_bundle
 
-    store = Store(cache.expanduser() if cache else default_cache())
+    store = open_store(cache)
     store.prepare()
     with native_chatter_to(store.root / "verify.log") as console:
         found = verify_bundle(bundle, data, store, make_display(console), max_drop_pp=max_drop, skip_bad=skip_bad)
     code = exit_code([Check(**check) for check in found["checks"]], strict=strict)
     if as_json:
-        typer.echo(
-            json.dumps({"schema_version": _SCHEMA_VERSION, "exit_code": code, **found}, indent=1, allow_nan=False)
-        )
+        print_json({"exit_code": code, **found})
     else:
-        print_verification(Console(highlight=False), found)
+        print_verification(stdout(), found)
     raise typer.Exit(code)

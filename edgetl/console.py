@@ -30,7 +30,7 @@ _VERBS = {
     "student-weights": "first weights of the student",
     "finetune": "fine-tune the teacher",
     "distill": "distil the student",
-    "quantize": "train for int8",
+    "quantize": "bring to integers",
     "export": "export",
     "verify": "verify",
 }

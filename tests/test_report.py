@@ -275,6 +275,14 @@ def test_two_int8_formats_are_held_to_the_steps_of_rounding(kind):
     assert exit_code(checks, strict=False) == (6 if "fail" in (share, most) else 0)
 
 
+def test_a_net_with_layers_in_float_is_held_to_its_labels_only():
+    files = [{**row, "precision": "int8-float32"} if row["precision"] == "int8" else row for row in MODELS]
+    apart = parity(INT8_ONNX, a=INT8, n=1000, within_2_steps=0.9, max_steps=12.0)
+    checks = judge(PI, files, measured(parity=[apart]))
+    assert checks[-1].metric == "top1_disagreement" and checks[-1].limit == 0.02
+    assert {check.metric for check in checks} & {"share_past_2_steps", "max_output_steps"} == set()
+
+
 def test_an_inconclusive_share_of_steps_says_how_many_photos_it_would_take():
     few = parity(INT8_ONNX, a=INT8, n=100, within_2_steps=1.0, max_steps=1.0)
     check = one(judge(PI, MODELS, measured(parity=[few])), "share_past_2_steps", "onnx")

@@ -21,7 +21,6 @@ from edgetl.context import Context
 from edgetl.dataset.batches import evaluation_batches, iterate, training_batches
 from edgetl.dataset.contract import View
 from edgetl.dataset.samples import load_split
-from edgetl.quantization.preflight import preflight
 from edgetl.store import Artifact
 from edgetl.training.head import train_head
 from edgetl.training.loop import make_evaluator, train
@@ -46,7 +45,6 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
         source = {"weights": "teacher", "how": _FROM_TEACHER[begins], "why": source.get("why", "")}
     spec = ModelSpec(options["backbone"], options["input_size_px"], len(data.classes), source)
     student = build_classifier(spec)
-    preflight(student)  # what cannot be quantized is not worth training
     normalize = spec.normalization.apply
     if weights is not None:
         set_backbone_weights(student, weights, spec.backbone)

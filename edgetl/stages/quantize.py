@@ -102,6 +102,7 @@ class _Workshop:
         self.estimator = options["calibration"]["estimator"]
         self._statistics: list[tuple[Graph, TensorStatistics]] = []
         self._most_sensitive: list[str] = []
+        self._start: QuantizedNet | None = None
         self._net = tf.function(
             lambda images: tf.nn.softmax(self.student(images, training=False)), reduce_retracing=True
         )
@@ -132,7 +133,7 @@ class _Workshop:
             yield "qat", f"trained {self.options['epochs']} epochs with the grids in place", self.qat
         if scheme == "auto" and self.options["beyond_int8"]:
             what = "16-bit activations, 8-bit weights"
-            yield "int16 activations", what, lambda: replace(self.ptq(self.graph), activation_bits=16)
+            yield "int16 activations", what, lambda: replace(self.start(), activation_bits=16)
             for count in _FLOAT_LAYERS:
                 what = f"the {count} most sensitive layers stay in float32"
                 yield f"{count} in float", what, partial(self.mixed, count)
@@ -148,17 +149,23 @@ class _Workshop:
         means = channel_means(graph, self._outputs_of(graph), self._calibration_batches)
         return replace(net, graph=correct_biases(graph, net.integers(), means))
 
+    def start(self) -> QuantizedNet:
+        """What costlier ways begin from: biases corrected, and channels equalized where one scale is for all of them."""
+        if self._start is None:
+            self._start = self.corrected(None if self.options["per_channel"] else equalize(self.graph))
+        return self._start
+
     def mixed(self, count: int) -> QuantizedNet:
-        """PTQ with the most sensitive layers left in float."""
-        net = self.ptq(self.graph)
+        """The most sensitive layers left in float."""
+        net = self.start()
         if not self._most_sensitive:
-            layers = [row for row in self.sensitivities(net) if self.graph.node(row.node).kernel is not None]
+            layers = [row for row in self.sensitivities(net) if net.graph.node(row.node).kernel is not None]
             self._most_sensitive = [row.node for row in sorted(layers, key=lambda row: row.snr_db)]
         return replace(net, float_nodes=tuple(self._most_sensitive[:count]))
 
     def qat(self) -> QuantizedNet:
-        """Weights (and ranges) trained with the grids in place, from the PTQ net with corrected biases on."""
-        options, net = self.options, self.corrected()
+        """Weights (and ranges) trained with the grids in place."""
+        options, net = self.options, self.start()
         fake = FakeQuantized(net, trained=options["train_ranges"])
         model = fake.model
         validate = make_evaluator(model, lambda: evaluation_batches(self.data.validate, self.view), self.normalize)
@@ -311,7 +318,7 @@ _NEXT = {
 
 def collapse(scheme: str, attempts: Sequence[Attempt], chosen: Attempt, signals: Sequence[Signal]) -> CollapseError:
     """What to say of a net that lost its accuracy: every attempt, where the signal goes, what to try next."""
-    tried = "; ".join(
+    tried = "\n       ".join(
         f"{attempt.name}: top-1 {attempt.top1:.3f} of {attempt.float_top1:.3f}, {attempt.drop_pp:.1f} points lost "
         f"(95%: {attempt.interval_pp[0]:.1f} to {attempt.interval_pp[1]:.1f})"
         + (", one class only" if attempt.one_class else "")
@@ -325,7 +332,7 @@ def collapse(scheme: str, attempts: Sequence[Attempt], chosen: Attempt, signals:
     )
     return CollapseError(
         f"The quantized student lost its accuracy on the {chosen.n} validation photos.",
-        why=f"{tried}; {place}",
+        why=f"{tried}\n       {place}",
         fix=_NEXT[scheme],
     )
 

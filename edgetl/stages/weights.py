@@ -8,16 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from edgetl.backbones.models import ModelSpec, build_classifier
 from edgetl.backbones.weights import missing, obtain
 from edgetl.context import Context
+from edgetl.quantization.preflight import preflight
 from edgetl.store import RETRY, Artifact
 
 
 def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
     """Writes source.json and, when there are weights, weights.npz keyed by "layer/position".
 
-    Raises MissingError when weights are asked for and the net cannot begin without them (the teacher).
+    Raises MissingError when weights are asked for and the net cannot begin without them (the teacher), and TrainingError
+    for a student that cannot be quantized: this is the last stage before anything is trained.
     """
+    if not options["needed"]:
+        preflight(build_classifier(ModelSpec(options["backbone"], options["input_size_px"], 2)))
     weights, source = obtain(options, context.local_file, context.cache / "downloads", context.progress.note)
     if weights is None and options["weights"] != "none" and options["needed"]:
         raise missing(options["backbone"], options["input_size_px"], source["why"])
