@@ -31,6 +31,7 @@ from edgetl.cli_options import (
 )
 from edgetl.cli_output import open_store, print_json, stdout
 from edgetl.cli_targets import targets_app
+from edgetl.cli_verify import verify
 from edgetl.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRAINING, EXIT_USAGE, EdgetlError
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(targets_app, name="targets")
 app.add_typer(cache_app, name="cache")
+app.command()(verify)
 app.command()(inspect)
 
 

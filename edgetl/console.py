@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgetl.target import Target
 
 _VERBS = {
+    "photos": "check the photos",
     "split": "check and split the photos",
     "teacher-weights": "first weights of the teacher",
     "student-weights": "first weights of the student",
@@ -144,7 +145,12 @@ def human_bytes(count: float) -> str:
     return f"{count:.3g} GB"
 
 
-def _share(value: float) -> str:
+def percent(value: float) -> str:
+    """A share in percent, one digit after the point.
+
+    >>> percent(0.9156)
+    '91.6'
+    """
     return f"{100 * value:.1f}"
 
 
@@ -177,8 +183,8 @@ def models_table(report: Mapping[str, Any]) -> Table:
             table.add_row(
                 Text(name, style="bold" if model["ships"] else ""),
                 runtime,
-                _share(accuracy["top1"]),
-                f"{_share(low)}-{_share(high)}",
+                percent(accuracy["top1"]),
+                f"{percent(low)}-{percent(high)}",
                 f"{latency['p50_ms']:.2f}",
                 f"{latency['p90_ms']:.2f}",
                 human_bytes(model["bytes"]),
@@ -203,6 +209,19 @@ def checks_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def print_checks(console: Console, report: Mapping[str, Any]) -> None:
+    """The table of checks, and a line for each that did not pass."""
+    console.print(checks_table(report))
+    for check in report["checks"]:
+        if check["status"] != "pass":
+            console.print(
+                Text.assemble(
+                    (check["status"], _STATUS_STYLE[check["status"]]),
+                    f" {check['metric']} {check['subject']}: {check['reason'] or 'past the limit'}",
+                )
+            )
+
+
 def _figure(metric: str, value: float | None, interval: Sequence[float] | None) -> str:
     if value is None:
         return "-"
@@ -211,7 +230,9 @@ def _figure(metric: str, value: float | None, interval: Sequence[float] | None) 
     if metric in ("top1_disagreement", "share_past_2_steps"):
         shown = f"{100 * value:.1f} %"
         return f"{shown} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else shown
-    if metric == "max_abs_probability":
+    if metric == "golden_input":
+        return f"{value:.0f}"
+    if metric in ("max_abs_probability", "golden"):
         return f"{value:.1g}"
     if metric == "max_output_steps":
         return f"{value:.1f}"
@@ -223,15 +244,7 @@ def print_result(console: Console, report: Mapping[str, Any], out: str) -> None:
     """The closing words of a build."""
     console.print()
     console.print(models_table(report))
-    console.print(checks_table(report))
-    for check in report["checks"]:
-        if check["status"] != "pass":
-            console.print(
-                Text.assemble(
-                    (check["status"], _STATUS_STYLE[check["status"]]),
-                    f" {check['metric']} {check['subject']}: {check['reason'] or 'past the limit'}",
-                )
-            )
+    print_checks(console, report)
     seconds = sum(stage["seconds"] for stage in report["stages"])
     console.print(
         f"\n{out}/report.html  ({seconds:.0f} s, {sum(1 for stage in report['stages'] if stage['cached'])} of {len(report['stages'])} stages cached)",

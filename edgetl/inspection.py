@@ -15,7 +15,7 @@ from edgetl.formats.examine import DEFAULT_TIMEOUT_S, FORMATS, check_there, exam
 from edgetl.formats.roofline import roofline
 from edgetl.target import Target
 
-_LARGEST_REPORT_BYTES = 64 * 10**6
+LARGEST_REPORT_BYTES = 64 * 10**6
 
 
 def inspect_path(
@@ -78,7 +78,7 @@ def read_report(file: Path) -> dict[str, str] | None:
     if not file.is_file():
         return None
     try:
-        if file.stat().st_size > _LARGEST_REPORT_BYTES:
+        if file.stat().st_size > LARGEST_REPORT_BYTES:
             raise ValueError(f"it has {file.stat().st_size} bytes")
         rows = json.loads(file.read_text(encoding="utf-8"))["models"]
         return {str(row["file"]).removeprefix("models/"): str(row["sha256"]) for row in rows}

@@ -88,7 +88,7 @@ def judge(target: Target, models: Sequence[Mapping[str, Any]], measurements: Map
     for row in shipped:
         entry = measurements["files"].get(row["file"], {})
         for runtime, pair in entry.get("against_float", {}).items():
-            checks.append(_drop_check(f"{row['file']}@{runtime}", target.budget.top1_drop_pp, pair))
+            checks.append(drop_check(f"{row['file']}@{runtime}", target.budget.top1_drop_pp, pair))
         for runtime in target.runtimes:
             if _FORMAT_OF[_kind(runtime)] == row["format"] and runtime not in entry.get("against_float", {}):
                 reason = measurements["runtimes"].get(runtime, "edgetl has no such runtime on this machine")
@@ -108,16 +108,19 @@ def judge(target: Target, models: Sequence[Mapping[str, Any]], measurements: Map
         )
         checks += _latency_checks(target, row["file"], entry)
     precision_of = {row["file"]: row["precision"] for row in models}
-    checks += [check for pair in measurements["parity"] for check in _parity_checks(pair, precision_of)]
+    checks += [check for pair in measurements["parity"] for check in parity_checks(pair, precision_of)]
     return checks
 
 
-def _drop_check(subject: str, limit_pp: float, pair: Mapping[str, Any]) -> Check:
+def drop_check(
+    subject: str, limit_pp: float, pair: Mapping[str, Any], *, reference: str = "the float student"
+) -> Check:
+    """The top-1 drop of a pair from measure.parity, in points, on Agresti and Min's interval. reference: its `a` in words."""
     lost, gained, n = pair["lost"], pair["gained"], pair["n"]
     low, high = paired_drop_interval(lost, gained, n)
     interval = (100 * low, 100 * high)
     status = verdict(limit_pp, interval)
-    reason = f"right by the float student alone: {lost}, by this file alone: {gained}, of {n} photos"
+    reason = f"right by {reference} alone: {lost}, by this file alone: {gained}, of {n} photos"
     if status == "inconclusive":
         needed = photos_for_drop(lost, gained, n, limit_pp / 100)
         reason += f"; about {needed} test photos would decide it" if needed else "; the drop is the limit itself"
@@ -160,13 +163,14 @@ def _latency_checks(target: Target, file: str, entry: Mapping[str, Any]) -> list
     return checks
 
 
-def _parity_checks(pair: Mapping[str, Any], precision_of: Mapping[str, str]) -> list[Check]:
+def parity_checks(pair: Mapping[str, Any], precision_of: Mapping[str, str]) -> list[Check]:
+    """What a row of measure.parity, with its names a and b, is held to. precision_of: file -> precision; b is a file."""
     a, b = pair["a"].removeprefix("models/"), pair["b"].removeprefix("models/")
     subject, file, other = f"{a} = {b}", b.split("@")[0], a.split("@")[0]
     precision, n = precision_of[file], pair["n"]
     if precision in _FLOAT_LIMITS:
         reason = f"top-1 agreement {pair['top1_agreement']:.4f}"
-        return [_exact_check("max_abs_probability", subject, _FLOAT_LIMITS[precision], pair["max_abs"], reason)]
+        return [exact_check("max_abs_probability", subject, _FLOAT_LIMITS[precision], pair["max_abs"], reason)]
     are_files = other in precision_of
     differ = round((1.0 - pair["top1_agreement"]) * n)
     reason = f"another label on {differ} of {n} photos"
@@ -182,11 +186,11 @@ def _parity_checks(pair: Mapping[str, Any], precision_of: Mapping[str, str]) -> 
         reason = f"more than 2 output steps apart on {past} of {n} photos"
         checks.append(_share_check("share_past_2_steps", subject, _PAST_2_STEPS, past, n, reason))
         reason = f"{pair['mean_steps']:.2f} output steps on the average of {n} photos" if "mean_steps" in pair else ""
-        checks.append(_exact_check("max_output_steps", subject, _MOST_STEPS, pair["max_steps"], reason))
+        checks.append(exact_check("max_output_steps", subject, _MOST_STEPS, pair["max_steps"], reason))
     return checks
 
 
-def _exact_check(metric: str, subject: str, limit: float, measured: float, reason: str) -> Check:
+def exact_check(metric: str, subject: str, limit: float, measured: float, reason: str) -> Check:
     """A figure without an interval; what is not a number fails."""
     return Check(metric, subject, limit, measured, None, "pass" if measured <= limit else "fail", reason)
 

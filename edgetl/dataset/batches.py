@@ -16,14 +16,13 @@ from edgetl import machine
 from edgetl.dataset import photos
 from edgetl.dataset.contract import View
 from edgetl.dataset.samples import Samples
-from edgetl.errors import DataError
 
 
 def evaluation_batches(samples: Samples, view: View, *, batch_size: int = 64) -> Any:
     """(pixels float32 [batch, size, size, 3] in 0..255, labels int32 [batch]) in the samples' order, as the contract has it."""
 
     def decode(i: np.ndarray) -> np.ndarray:
-        return photos.square(photos.load_rgb(samples.paths[int(i)]), view.size_px, view.resize, view.centre_fraction)
+        return photos.load_view(samples.paths[int(i)], view)
 
     return (
         _decoded(np.arange(len(samples)), samples.labels, decode, view.size_px)
@@ -120,8 +119,4 @@ def iterate(batches: Any) -> Iterator[tuple[Any, Any]]:
     except tf.errors.OpError as error:
         last = [line for line in str(error.message).splitlines() if line.strip() and not line.startswith("\t")]
         reason = next((line for line in last if "Error" in line), last[-1] if last else "unknown")
-        raise DataError(
-            "A photo that was good when it was checked cannot be read any more.",
-            why=reason,
-            fix="do not move or change photos while a build runs; run it again to go on",
-        ) from error
+        raise photos.no_longer_readable(reason) from error

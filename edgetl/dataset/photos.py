@@ -15,6 +15,9 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from edgetl.dataset.contract import View
+from edgetl.errors import DataError
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 # 100 million pixels decode to 300 MB; the largest phone cameras make more, and scale down on request.
 MAX_PIXELS = 100_000_000
@@ -23,6 +26,11 @@ _CHECKS = 1
 # What an older Pillow could not read, a newer one may.
 CHECKER_VERSION = f"{_CHECKS} with Pillow {PIL.__version__}"
 _READ_FORMATS = "JPEG, PNG, WebP and BMP are read"
+
+# What Pillow raises for a file that is damaged, or gone.
+DECODE_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked from the header, before anything is decoded
 
@@ -44,15 +52,7 @@ def why_refused(path: Path) -> str:
             image.load()
     except UnidentifiedImageError:
         return f"not an image this tool reads{_what_it_is(path)}; {_READ_FORMATS}"
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as error:
+    except DECODE_ERRORS as error:
         if isinstance(error, OSError) and error.errno is not None:  # the system's; Pillow's own carry no number
             raise
         text = str(error) or type(error).__name__
@@ -117,6 +117,20 @@ def square(image: Image.Image, size_px: int, resize: str, centre_fraction: float
     left, top = (image.width - width) / 2, (image.height - height) / 2
     box = (left, top, left + width, top + height)
     return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR, box=box))
+
+
+def load_view(path: Path, view: View) -> np.ndarray:
+    """What the net sees of a photo file, by the contract: uint8 [size_px, size_px, 3]. The one road from file to pixels."""
+    return square(load_rgb(path), view.size_px, view.resize, view.centre_fraction)
+
+
+def no_longer_readable(why: str) -> DataError:
+    """For a photo that was good when it was checked."""
+    return DataError(
+        "A photo that was good when it was checked cannot be read any more.",
+        why=why,
+        fix="do not move or change photos while edgetl runs; run it again to go on",
+    )
 
 
 def random_square(

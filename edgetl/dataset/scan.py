@@ -297,12 +297,14 @@ def validate(
     index: PhotoIndex,
     *,
     skip_bad: bool,
+    to_train: bool = True,
     on_checked: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Photo], list[Offender]]:
     """The usable photos, one for each content, and what was left out.
 
     Opens and decodes every photo that was not decoded before. Raises DataError with every offender in one message,
-    unless skip_bad: then photos are left out; faults of the classes themselves still raise.
+    unless skip_bad: then photos are left out; faults of the classes themselves still raise. to_train: whether there
+    must be enough of each class to train on.
     """
     from edgetl.dataset import photos as photo_files
 
@@ -339,7 +341,7 @@ def validate(
             good.append(photo)
     unique, conflicts = _one_of_each(good)
     offenders += conflicts
-    class_faults = _class_faults(listing, unique)
+    class_faults = _class_faults(listing, unique, to_train)
     if class_faults or (offenders and not skip_bad):
         _refuse(listing, [*offenders, *class_faults], skippable=not class_faults)
     return unique, offenders
@@ -377,12 +379,14 @@ def _one_of_each(photos: Sequence[Photo]) -> tuple[list[Photo], list[Offender]]:
     return kept, offenders
 
 
-def _class_faults(listing: Listing, unique: Sequence[Photo]) -> list[Offender]:
+def _class_faults(listing: Listing, unique: Sequence[Photo], to_train: bool) -> list[Offender]:
     counts = Counter(dict.fromkeys([*listing.empty, *(photo.label for photo in listing.photos)], 0))
     counts.update(photo.label for photo in unique)
     faults = _name_faults(sorted(counts))
     if not unique:
         return [*faults, Offender(listing.source, "no usable photo is left", "see the other lines")]
+    if not to_train:
+        return faults
     if len(counts) == 1:
         faults.append(
             Offender(

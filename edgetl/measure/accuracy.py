@@ -6,7 +6,29 @@ from typing import Any
 
 import numpy as np
 
+from edgetl.errors import DataError
 from edgetl.measure.stats import share_interval
+
+
+def probabilities_of(name: str, session: Any, images: Any, n_classes: int) -> Any:
+    """What a session makes of normalized images: float [n, n_classes]. name: the file's, for messages.
+
+    Raises DataError for what are not probabilities of so many classes: a comparison with NaN fails nothing.
+    """
+    found = session.run(images)
+    if found.shape != (len(images), n_classes):
+        raise DataError(
+            f"{name} gives {found.shape[-1]} figures for each photo.",
+            why=f"labels.txt names {n_classes} classes",
+            fix="take the file as it was built",
+        )
+    if not np.isfinite(found).all():
+        raise DataError(
+            f"{name} gives probabilities that are not numbers.",
+            why="its output has NaN or infinite values",
+            fix="take the file as it was built",
+        )
+    return found
 
 
 def accuracy(probabilities: Any, labels: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from edgetl.measure.stats import mcnemar_p, paired_drop_interval
 
 # What one step of an int8 softmax output is worth: LiteRT's quantization specification fixes it.
 OUTPUT_STEP = 1 / 256
+# Of a photo's sha256, as its id in lists: 64 bits tell any two photos of a data set apart.
+ID_DIGITS = 16
 _RESAMPLES = 10_000
 
 
@@ -93,6 +95,15 @@ def parity_matrix(
             }
         )
     return {"names": list(predictions), "pairs": pairs}
+
+
+def pairs_among(matrix: Mapping[str, Any], names: Collection[str]) -> list[dict[str, Any]]:
+    """The pairs of a matrix both of which are in `names`, in its order, without the photos they differ on."""
+    return [
+        {key: value for key, value in pair.items() if key != "flipped"}
+        for pair in matrix["pairs"]
+        if pair["a"] in names and pair["b"] in names
+    ]
 
 
 def coarser_step(a: float, b: float) -> float:

@@ -10,9 +10,12 @@ applies the file's grids itself, as an app has to. `placement` says where the op
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
+
+from edgetl.errors import DataError, MissingError
 
 # Backend name -> (module, suffixes of the files it opens).
 RUNTIMES = {
@@ -47,3 +50,29 @@ def load_runtime(name: str) -> ModuleType:
 def runtimes_for(model: Path) -> list[str]:
     """The backends that open this kind of file."""
     return [name for name, (_, suffixes) in RUNTIMES.items() if model.suffix in suffixes]
+
+
+def open_sessions(folder: Path, files: Sequence[str], *, threads: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """("file@runtime" -> session of every file of a folder on every backend here that opens it, backend -> why not here).
+
+    Raises MissingError when nothing can be opened, DataError for a file that its backend refuses.
+    """
+    absent = {name: reason for name in RUNTIMES if (reason := load_runtime(name).unavailable())}
+    sessions: dict[str, Any] = {}
+    for file in files:
+        for name in runtimes_for(folder / file):
+            if name in absent:
+                continue
+            try:
+                sessions[f"{file}@{name}"] = load_runtime(name).open_session(folder / file, threads=threads)
+            except ValueError as error:
+                raise DataError(
+                    f"{file} is refused by {name}.", why=str(error).strip()[:300], fix="take the file as it was built"
+                ) from None
+    if not sessions:
+        raise MissingError(
+            "No runtime here opens any of the exported files.",
+            why="; ".join(absent.values()),
+            fix="`edgetl doctor` shows what is missing",
+        )
+    return sessions, absent

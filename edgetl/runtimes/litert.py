@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from edgetl.dataset.contract import to_grid
+
 
 def unavailable() -> str | None:
     """None when ai-edge-litert is installed."""
@@ -108,14 +110,6 @@ def placed_ops(interpreter: Any) -> tuple[list[Any], set[int]]:
             taken.add(position)
             waiting += [int(source) for source in ops[position]["inputs"]]
     return ops, taken
-
-
-def to_grid(image: Any, dtype: Any, scale: float, zero_point: int) -> Any:
-    """A normalized image on the input's own grid; as it is for a float input."""
-    if not scale:
-        return image.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.round(image / np.float32(scale)) + zero_point, limits.min, limits.max).astype(dtype)
 
 
 def open_session(model: Path, *, threads: int) -> LiteRtSession:

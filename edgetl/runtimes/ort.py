@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from edgetl.dataset.contract import to_grid
+
 _PROVIDER = "CPUExecutionProvider"
 
 
@@ -41,14 +43,9 @@ class OrtSession:
         """See runtimes.Session."""
         rows = []
         for image in images:
-            self._feed = {self._name: self._to_input(image[None])}
+            self._feed = {self._name: to_grid(image[None], self._dtype, self._scale, self._zero_point)}
             rows.append(self._session.run(None, self._feed)[0][0])
         return np.stack(rows)
-
-    def _to_input(self, image: Any) -> Any:
-        if self._dtype != np.uint8:
-            return image.astype(np.float32)
-        return np.clip(np.round(image / np.float32(self._scale)) + self._zero_point, 0, 255).astype(np.uint8)
 
     def invoke(self) -> None:
         """See runtimes.Session."""
@@ -64,5 +61,16 @@ class OrtSession:
 
 
 def open_session(model: Path, *, threads: int) -> OrtSession:
-    """See runtimes. Raises RuntimeError when another provider than the asked one was set up."""
-    return OrtSession(model, threads)
+    """See runtimes. Raises ValueError for a file ONNX Runtime refuses, RuntimeError when another provider than the asked one was set up."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    try:
+        return OrtSession(model, threads)
+    except (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NotImplemented,
+    ) as error:
+        raise ValueError(str(error)) from None

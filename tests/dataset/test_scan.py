@@ -137,6 +137,14 @@ def test_a_class_with_too_few_photos_is_told_how_many_it_takes(skip_bad, make_fo
     assert "class cats" not in str(caught.value)
 
 
+def test_photos_that_nothing_is_trained_on_may_be_few_and_of_one_class(make_folder, index):
+    listing = list_photos(make_folder({"cats": 1}), index)
+    kept, _ = validate(listing, index, skip_bad=False, to_train=False)
+    assert [photo.label for photo in kept] == ["cats"]
+    with pytest.raises(DataError, match="the only class"):
+        validate(listing, index, skip_bad=False)
+
+
 def test_copies_do_not_make_a_class_large_enough(make_folder, check):
     photos = make_folder({"cats": 10, "dogs": 9})
     shutil.copy(photos / "dogs" / "000.jpg", photos / "dogs" / "copy.jpg")

@@ -213,6 +213,31 @@ def test_the_golden_tensors_give_the_golden_probabilities(work: Path, built: obj
         np.testing.assert_allclose(out, photo["probabilities"]["student.int8.tflite@litert-cpu"], rtol=0, atol=1e-6)
 
 
+def test_the_bundle_verifies_on_the_photos_it_was_built_from(work: Path, built: object) -> None:
+    done = edgetl(
+        "verify",
+        str(work / "first"),
+        "--data",
+        str(work / "photos"),
+        "--json",
+        "--max-drop",
+        "100",
+        cache=work / "cache",
+    )
+    found = json.loads(done.stdout)
+    assert found["data"]["trained_on"]
+    assert found["data"]["n"] == 108
+    checks = {(check["metric"], check["subject"]): check["status"] for check in found["checks"]}
+    assert len([metric for metric, _ in checks if metric == "golden"]) == 6
+    assert set(checks.values()) <= {"pass", "inconclusive"}, checks
+    # The test photos are among these, and every version says of them what it said to the build.
+    matrix = json.loads((work / "first" / "report.json").read_text())["parity_matrix"]
+    flipped = {(pair["a"], pair["b"]): set(pair["flipped"]) for pair in found["parity_matrix"]["pairs"]}
+    for pair in matrix["pairs"]:
+        if (pair["a"], pair["b"]) in flipped:
+            assert set(pair["flipped"]) <= flipped[pair["a"], pair["b"]]
+
+
 def test_the_int8_input_is_the_pixel_minus_128(work: Path, built: object) -> None:
     contract = json.loads((work / "first" / "contract.json").read_text())
     grid = contract["files"]["models/student.int8.tflite"]["input"]

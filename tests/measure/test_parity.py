@@ -11,7 +11,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from edgetl.measure.flips import MOST, find_flips, thumbnail, write_flips
-from edgetl.measure.parity import OUTPUT_STEP, bootstrap_drop_interval, parity, parity_matrix
+from edgetl.measure.parity import OUTPUT_STEP, bootstrap_drop_interval, pairs_among, parity, parity_matrix
 from edgetl.measure.stats import mcnemar_p, paired_drop_interval
 
 LABELS = np.array([0, 0, 1, 1, 2])
@@ -118,6 +118,14 @@ def test_the_matrix_has_every_pair_once_in_order():
         (2, 3),
     ]
     assert matrix == json.loads(json.dumps(matrix))
+
+
+def test_pairs_among_some_versions_are_the_matrix_s_without_the_photos():
+    predictions = {name: spread(20, seed=i) for i, name in enumerate("abc")}
+    labels = np.zeros(20, int)
+    matrix = parity_matrix(predictions, labels, [str(i) for i in range(20)], steps={"a": 0.0, "b": 0.0, "c": 1 / 128})
+    (pair,) = pairs_among(matrix, {"c", "a"})
+    assert pair == {"a": "a", "b": "c", **parity(predictions["a"], predictions["c"], labels, step=1 / 128)}
 
 
 # --- is it chance ----------------------------------------------------------------------------------------------------
