@@ -136,7 +136,8 @@ class DistillOptions(TrainingOptions):
 class QuantizeOptions(TrainingOptions):
     """How the student is brought to integers; epochs and rates are those of quantization-aware training.
 
-    scheme: "ptq": ranges of the calibration photos, then corrected biases and equalized channels if that is not enough.
+    scheme: "ptq": ranges of the calibration photos, with biases corrected where that is nearer to float, channels equalized
+    if that is not enough.
     "qat": trained with the grids in place. "auto": in order of cost, the first that keeps to the target's accuracy budget
     on the validation photos: ptq, corrections, qat, 16-bit activations, the most sensitive layers in float. "none": float
     files only.

@@ -86,6 +86,11 @@ def mean_divergence(wanted: Any, got: Any) -> float:
     return float((p * np.log(p / q)).sum(axis=1).mean())
 
 
+def nearest(attempts: Sequence[Attempt]) -> int:
+    """Position of the one whose probabilities are nearest to the float net's: steadier on few photos than their top-1."""
+    return min(range(len(attempts)), key=lambda i: (attempts[i].one_class, attempts[i].divergence))
+
+
 def best(attempts: Sequence[Attempt]) -> int:
     """Position of the one to take: the first that met the budget, else the one that lost least (then: diverged least)."""
     met = [i for i, attempt in enumerate(attempts) if attempt.met]

@@ -22,7 +22,7 @@ from edgetl.dataset.contract import Normalization, View
 from edgetl.dataset.samples import Samples, load_split
 from edgetl.errors import CollapseError
 from edgetl.formats.tflite_int8 import write_tflite_int8
-from edgetl.quantization.attempts import Attempt, best, judge_attempt, mean_divergence
+from edgetl.quantization.attempts import Attempt, best, judge_attempt, mean_divergence, nearest
 from edgetl.quantization.corrections import channel_means, correct_biases, equalize
 from edgetl.quantization.fake import FakeQuantized, all_tensors, trained_weights
 from edgetl.quantization.fold import check_folded, fold
@@ -61,9 +61,10 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
         )
         nets.append(net)
         attempts.append(attempt)
-        if attempt.met and options["scheme"] != "qat":
+        # PTQ's corrections cost seconds: with or without them is decided by which is nearer to float, not by the budget.
+        if attempt.met and (options["scheme"] == "auto" or (options["scheme"] == "ptq" and len(attempts) > 1)):
             break
-    chosen = len(attempts) - 1 if options["scheme"] == "qat" else best(attempts)
+    chosen = {"auto": best, "ptq": nearest, "qat": lambda made: len(made) - 1}[options["scheme"]](attempts)
     net = nets[chosen]
     signals = work.signals(net)
     if options["ships_integers"] and attempts[chosen].collapsed(budget_pp):

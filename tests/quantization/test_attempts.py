@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgetl.quantization.attempts import Attempt, best, judge_attempt, mean_divergence
+from edgetl.quantization.attempts import Attempt, best, judge_attempt, mean_divergence, nearest
 
 N = 200
 
@@ -60,6 +60,13 @@ def test_the_first_that_meets_the_budget_is_taken_else_the_one_that_lost_least()
     one = np.zeros(N, int)
     assert best([attempt(bad), attempt(right), attempt(right)]) == 1
     assert best([attempt(bad), attempt(worse), attempt(one)]) == 1
+
+
+def test_the_nearest_is_the_one_that_says_most_alike_and_never_one_class() -> None:
+    right = np.where(np.arange(N) < 10, (LABELS + 1) % 4, LABELS)
+    few, many = right.copy(), right.copy()
+    few[50:52], many[50:60] = (LABELS[50:52] + 1) % 4, (LABELS[50:60] + 1) % 4
+    assert nearest([attempt(many), attempt(few), attempt(np.zeros(N, int))]) == 1
 
 
 def test_divergence_is_zero_for_the_same_and_finite_for_an_int8_zero() -> None:
