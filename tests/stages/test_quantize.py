@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edgetl.errors import EXIT_ACCURACY
 from edgetl.quantization.attempts import Attempt
+from edgetl.quantization.graph import Graph, Node
+from edgetl.quantization.net import QuantizedNet
 from edgetl.quantization.signal import Signal
-from edgetl.stages.quantize import collapse
+from edgetl.stages.quantize import _Workshop, collapse
 
 
 def attempt(name: str, top1: float, lost: int, *, one_class: bool = False) -> Attempt:
@@ -45,3 +48,25 @@ def test_each_scheme_has_a_next_one(scheme: str, mend: str) -> None:
 def test_where_no_tensor_stands_out_none_is_named() -> None:
     tried = [attempt("qat", 0.2, 210)]
     assert "no tensor stands out" in str(collapse("qat", tried, tried[0], SIGNALS[:2]))
+
+
+def test_a_layer_left_in_float_keeps_the_bias_that_was_not_corrected() -> None:
+    """Its kernel is not rounded, so there is nothing to correct: with the corrected bias it was worse than rounded."""
+    kernel = np.ones((1, 1, 2, 2), np.float32)
+    attributes = {"strides": [1, 1], "padding": "valid", "activation": "none"}
+    student = Graph(
+        (
+            Node("x", "input", shape=(1, 4, 4, 2)),
+            Node("first", "conv", ("x",), attributes, (1, 4, 4, 2), kernel, np.zeros(2, np.float32)),
+            Node("second", "conv", ("first",), attributes, (1, 4, 4, 2), kernel, np.zeros(2, np.float32)),
+        )
+    )
+    shifted = student.with_weights({name: (kernel, np.full(2, 0.5, np.float32)) for name in ("first", "second")})
+    work = object.__new__(_Workshop)
+    work._start, work._stands_for = QuantizedNet(shifted, {}), [(shifted, student)]
+    work._most_sensitive = ["second", "first"]
+    net = work.mixed(1)
+    assert net.float_nodes == ("second",)
+    np.testing.assert_array_equal(net.graph.node("second").bias, [0.0, 0.0])
+    np.testing.assert_array_equal(net.graph.node("first").bias, [0.5, 0.5])
+    assert work.exact(net.graph) is student, "the report measures against the student"
