@@ -39,7 +39,7 @@ STAGES: dict[str, Stage] = {
     "quantize": Stage(
         "edgetl.stages.quantize",
         "quantized-graph",
-        3,
+        4,
         (*_TRAINING, "tensorflow-model-optimization", "ai-edge-litert"),
         "kernels",
     ),

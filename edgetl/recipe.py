@@ -173,7 +173,7 @@ class CalibrationOptions(_Options):
     """Which training photos the activation ranges are measured on, and how."""
 
     photos: Annotated[int, Field(ge=1, le=100_000)] = 256
-    # "best": all of them, the one whose file diverges least from the float student on the calibration photos.
+    # "best" (what scheme "auto" always does): all of them, the one whose file diverges least from the float student on the calibration photos.
     estimator: Literal["minmax", "percentile", "mse", "entropy", "best"] = "mse"
 
 

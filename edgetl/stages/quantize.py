@@ -103,7 +103,8 @@ class _Workshop:
         self.fold_error = check_folded(self.student, self.graph, next(self.images(self.calibration)))
         self.history = History()
         self.before_training: dict[str, float] | None = None
-        self.estimator = options["calibration"]["estimator"]
+        # auto compares them all: seconds, and the first of its ways should be the best of its kind.
+        self.estimator = "best" if options["scheme"] == "auto" else options["calibration"]["estimator"]
         self._statistics: list[tuple[Graph, TensorStatistics]] = []
         self._most_sensitive: list[str] = []
         self._start: QuantizedNet | None = None

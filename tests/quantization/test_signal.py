@@ -51,7 +51,22 @@ def test_a_good_file_has_no_degraded_tensor(net: Any, tmp_path: Path) -> None:
     assert min(row.snr_db for row in rows) > DEGRADED_DB
 
 
-@pytest.mark.parametrize("defect", ["zero point", "bias", "gamma", "range"])
+def test_a_clipped_bias_is_found_where_biases_are_large(net: Any, tmp_path: Path) -> None:
+    """As if biases were stored in 8 bits, in the layer that has the largest."""
+    groups = Counter(same_scale_groups(net.graph).values())
+    convs = [n for n in net.graph.nodes if n.op == "conv" and groups[same_scale_groups(net.graph)[n.name]] == 1]
+    victim = max(convs, key=lambda node: int(np.abs(net.integers[node.name].bias).max()))
+    own = net.integers[victim.name]
+    clipped = np.clip(own.bias, -128, 127)
+    found = first_degraded(signals(net, {**net.integers, victim.name: replace(own, bias=clipped)}, tmp_path))
+    if (clipped == own.bias).all():
+        assert found is None, "VGG16 without weights has no biases: nothing is clipped, and nothing may be found"
+    else:
+        assert found is not None
+        assert found.node in {victim.name} | {node.name for node in net.graph.nodes if victim.name in node.inputs}
+
+
+@pytest.mark.parametrize("defect", ["zero point", "shifted bias", "gamma", "range"])
 def test_a_planted_defect_is_found_and_its_layer_named(net: Any, tmp_path: Path, defect: str) -> None:
     victim = middle(net, "conv")
     own = net.integers[victim.name]
@@ -59,9 +74,8 @@ def test_a_planted_defect_is_found_and_its_layer_named(net: Any, tmp_path: Path,
     if defect == "zero point":
         # So far up that next to nothing above 0 has a step.
         integers[victim.name] = replace(own, zero_point=120)
-    elif defect == "bias":
-        # As an accumulator of 16 bits would have it, after weights grew: every bias at the same end.
-        integers[victim.name] = replace(own, bias=np.full_like(own.bias, own.bias.min() - 2**15))
+    elif defect == "shifted bias":
+        integers[victim.name] = replace(own, bias=own.bias - 2**15)
     elif defect == "gamma":
         integers[victim.name] = replace(own, kernel=own.kernel[..., ::-1])
     else:
