@@ -39,14 +39,14 @@ STAGES: dict[str, Stage] = {
     "quantize": Stage(
         "edgetl.stages.quantize",
         "quantized-graph",
-        4,
+        5,
         (*_TRAINING, "tensorflow-model-optimization", "ai-edge-litert"),
         "kernels",
     ),
     "export": Stage(
         "edgetl.stages.export",
         "model-files",
-        3,
+        4,
         ("tensorflow", "tf-keras", "tf2onnx", "onnx", "ai-edge-litert", "numpy"),
     ),
     "verify": Stage(

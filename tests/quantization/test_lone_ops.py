@@ -138,6 +138,40 @@ def test_average_pooling_without_padding_is_taken_by_the_delegate_and_is_an_aver
     np.testing.assert_allclose(lite, wanted, rtol=0, atol=4 / 256)
 
 
+@pytest.mark.parametrize(
+    ("conv", "pool", "moves"),
+    [
+        ({}, {}, True),
+        ({"strides": 2}, {}, False),
+        ({"activation": "relu"}, {}, False),
+        ({}, {"padding": "same"}, False),
+    ],
+    ids=["plain", "strided convolution", "relu between", "padding"],
+)
+def test_averages_are_taken_before_a_1_x_1_convolution_where_that_changes_nothing(
+    conv: Any, pool: Any, moves: bool
+) -> None:
+    def transition(x: Any, relu: Any) -> Any:
+        biased = layers.Conv2D(8, 1, bias_initializer=BELOW, name="conv", **conv)(x)
+        return layers.Conv2D(4, 3, name="after")(layers.AveragePooling2D(2, name="pool", **pool)(biased))
+
+    model, graph = net(transition, None)
+    order = ["pool", "conv"] if moves else ["conv", "pool"]
+    assert [node.name for node in graph.nodes if node.name in order] == order
+    assert graph.node("after").inputs == (order[-1],)
+    assert check_folded(model, graph, images()) < 1e-5
+
+
+def test_averages_stay_behind_a_convolution_that_others_read() -> None:
+    def transition(x: Any, relu: Any) -> Any:
+        conv = layers.Conv2D(8, 1, name="conv")(x)
+        return layers.Concatenate()([layers.AveragePooling2D(2, name="pool")(conv), layers.MaxPooling2D(2)(conv)])
+
+    model, graph = net(transition, None)
+    assert graph.node("pool").inputs == ("conv",)
+    assert check_folded(model, graph, images()) < 1e-5
+
+
 def test_average_pooling_leaves_the_padding_out_of_the_average_in_both_formats(tmp_path: Path) -> None:
     """Of a constant image every average is the constant, at the border as well, only if padding does not count."""
     x = layers.Input((5, 5, 3), name="image")
