@@ -70,7 +70,7 @@ def _of_litert(model: Path) -> IntegerShare:
             integers += int(out * taps)
     session = open_litert(model, threads=1)
     try:
-        left = session.placement()["builtin"]
+        left = session.placement().ops["LiteRT kernels"]
     finally:
         session.close()
     return IntegerShare(integers / max(1, total), left)

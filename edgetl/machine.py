@@ -67,6 +67,17 @@ def board() -> str:
 
 
 @functools.cache
+def nvidia_gpu() -> str:
+    """The first NVIDIA GPU's name as its driver tells it; empty where there is none (or not on Linux)."""
+    for card in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        for line in card.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "Model":
+                return value.strip()
+    return ""
+
+
+@functools.cache
 def instruction_set() -> tuple[str, ...]:
     """The architecture and those of its extensions that change which kernels run."""
     facts = _cpuinfo()

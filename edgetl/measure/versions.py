@@ -17,7 +17,7 @@ from edgetl.dataset.contract import View, read_input
 from edgetl.measure.accuracy import accuracy, confusion, probabilities_of
 from edgetl.measure.golden import int8_grid, replay_golden
 from edgetl.measure.parity import ID_DIGITS, parity_matrix
-from edgetl.runtimes import RUNTIMES, open_sessions
+from edgetl.runtimes import everyday, open_sessions
 
 _BATCH = 32
 # As a build has it unless told otherwise. Nets this small gain nothing from more: 200 photos on six files of MobileNetV2
@@ -72,7 +72,7 @@ def measure_versions(
             f"models/{name}": {
                 "accuracy": accuracy(whole[f"models/{name}"], truth),
                 "confusion": confusion(whole[f"models/{name}"], truth),
-                "placement": session.placement(),
+                "placement": dict(session.placement().ops),
                 "output_step": session.output_step,
             }
             for name, session in opened.items()
@@ -84,7 +84,7 @@ def measure_versions(
     if golden is not None:
         golden["files"] = {f"models/{name}": apart for name, apart in golden["files"].items()}
     return {
-        "runtimes": {name: absent.get(name) or "ready" for name in RUNTIMES},
+        "runtimes": {name: absent.get(name) or "ready" for name in everyday()},
         "versions": versions,
         "parity_matrix": parity_matrix(whole, truth, [digest[:ID_DIGITS] for digest in digests], steps=steps),
         "golden": golden,

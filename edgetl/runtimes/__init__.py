@@ -1,70 +1,139 @@
-"""Runtimes: what opens a model file. One contract, one file a runtime; the dict below is the list of backends.
+"""Runtimes: what opens a model file. One contract, one file a library; the dict below is the list of backends.
 
-    unavailable() -> str | None                           None: ready; else one sentence: why, and the mend
-    open_session(model: Path, *, threads: int) -> Session
+    unavailable(backend: str) -> str | None               None: ready; else one sentence: why, and the mend
+    device(backend: str) -> str                           the name of what a ready backend runs on
+    open_session(model: Path, *, threads: int, backend: str, allow_fallback: bool) -> Session
 
 A session's `run` takes normalized float images and gives float probabilities whatever the file's own types are; it
-applies the file's grids itself, as an app has to. `placement` says where the ops really ran.
+applies the file's grids itself, as an app has to. `placement` says where the ops really ran. A session that was asked
+for a GPU or an NPU and would run on the CPU, even in part, raises PlacementError unless that is allowed.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
 from edgetl.errors import DataError, MissingError
+from edgetl.runtimes.placement import Placement
 
-# Backend name -> (module, suffixes of the files it opens).
+
+@dataclass(frozen=True)
+class Backend:
+    """module: where its code is. suffixes: of the files it opens. device: what it is asked to run on. package: whose
+    version it has. everyday: `build` and `verify` use it without being asked."""
+
+    module: str
+    suffixes: tuple[str, ...]
+    device: str
+    package: str
+    everyday: bool = False
+
+
+_LITERT, _COMPILED, _ORT = "edgetl.runtimes.litert", "edgetl.runtimes.litert_accelerated", "edgetl.runtimes.ort"
+_TFLITE, _ONNX = (".tflite",), (".onnx",)
 RUNTIMES = {
-    "litert-cpu": ("edgetl.runtimes.litert", (".tflite",)),
-    "ort-cpu": ("edgetl.runtimes.ort", (".onnx",)),
+    "litert-cpu": Backend(_LITERT, _TFLITE, "cpu", "ai-edge-litert", everyday=True),
+    "litert-cpu-reference": Backend(_LITERT, _TFLITE, "cpu", "ai-edge-litert"),
+    "litert-gpu": Backend(_COMPILED, _TFLITE, "gpu", "ai-edge-litert"),
+    "litert-npu": Backend(_COMPILED, _TFLITE, "npu", "ai-edge-litert"),
+    "ort-cpu": Backend(_ORT, _ONNX, "cpu", "onnxruntime", everyday=True),
+    "ort-cuda": Backend(_ORT, _ONNX, "gpu", "onnxruntime"),
+    "ort-tensorrt": Backend(_ORT, _ONNX, "gpu", "onnxruntime"),
+    "ort-xnnpack": Backend(_ORT, _ONNX, "cpu", "onnxruntime"),
+    "ort-openvino": Backend(_ORT, _ONNX, "cpu", "onnxruntime"),
+    "ort-directml": Backend(_ORT, _ONNX, "gpu", "onnxruntime"),
+    "ort-coreml": Backend(_ORT, _ONNX, "npu", "onnxruntime"),
+    "ort-qnn": Backend(_ORT, _ONNX, "npu", "onnxruntime"),
+    "keras": Backend("edgetl.runtimes.keras", ("",), "cpu", "tensorflow"),
+    "keras-gpu": Backend("edgetl.runtimes.keras", ("",), "gpu", "tensorflow"),
 }
+
+
+class PlacementError(MissingError):
+    """A session would not run where it was asked to."""
+
+    def __init__(self, backend: str, why: str) -> None:
+        kind = RUNTIMES[backend].device.upper()
+        super().__init__(
+            f"{backend} was asked for and would not run on the {kind}.",
+            why=why,
+            fix="`edgetl doctor` shows what is missing; --allow-fallback measures it all the same, as a marked row",
+        )
 
 
 class Session(Protocol):
     """An open model. Images: float32 [n, h, w, 3], normalized by the contract. Probabilities: float32 [n, classes]."""
 
     output_step: float  # what one step of the output's grid is worth; 0.0 for a float output
+    input_shape: tuple[int, ...]  # [1, h, w, 3]
 
     def run(self, images: Any) -> Any:
         """Probabilities of each image, one at a time (the batch is 1)."""
 
     def invoke(self) -> None:
-        """Run once more on the last image, and nothing else: what latency is the time of."""
+        """Run once more on the last image, and nothing else: what latency is the time of. Returns when the answer is in
+        this machine's own memory, so that a GPU's time holds the copies there and back."""
 
-    def placement(self) -> dict[str, int]:
-        """Where the ops run: LiteRT counts delegated and builtin ops, ONNX Runtime names its provider."""
+    def placement(self) -> Placement:
+        """Where the ops run."""
 
     def close(self) -> None:
         """Let go of the model."""
 
 
 def load_runtime(name: str) -> ModuleType:
-    """The module of a backend; imports its library."""
-    return importlib.import_module(RUNTIMES[name][0])
+    """The module of a backend. It imports its library only when it is asked for something."""
+    return importlib.import_module(RUNTIMES[name].module)
 
 
-def runtimes_for(model: Path) -> list[str]:
-    """The backends that open this kind of file."""
-    return [name for name, (_, suffixes) in RUNTIMES.items() if model.suffix in suffixes]
+def unavailable(name: str) -> str | None:
+    """None: the backend is ready here; else why not, and the mend, in one sentence."""
+    reason: str | None = load_runtime(name).unavailable(name)
+    return reason
 
 
-def open_sessions(folder: Path, files: Sequence[str], *, threads: int) -> tuple[dict[str, Any], dict[str, str]]:
+def open_session(model: Path, backend: str, *, threads: int, allow_fallback: bool = False) -> Any:
+    """A Session of a backend. Raises MissingError for a backend that is not here, PlacementError for one that would run
+    elsewhere, ValueError for a file that it refuses."""
+    reason = unavailable(backend)
+    if reason is not None and not allow_fallback:
+        raise MissingError(f"{backend} is not here.", why=reason, fix="`edgetl doctor` lists what is")
+    return load_runtime(backend).open_session(model, threads=threads, backend=backend, allow_fallback=allow_fallback)
+
+
+def everyday() -> list[str]:
+    """The backends that are used without being asked for."""
+    return [name for name, backend in RUNTIMES.items() if backend.everyday]
+
+
+def runtimes_for(model: Path, among: Collection[str] | None = None) -> list[str]:
+    """The backends that open this kind of file, of those in `among` (None: the everyday ones)."""
+    chosen = everyday() if among is None else among
+    return [name for name, backend in RUNTIMES.items() if name in chosen and model.suffix in backend.suffixes]
+
+
+def open_sessions(
+    folder: Path, files: Sequence[str], *, threads: int, backends: Collection[str] | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """("file@runtime" -> session of every file of a folder on every backend here that opens it, backend -> why not here).
 
-    Raises MissingError when nothing can be opened, DataError for a file that its backend refuses.
+    backends: the everyday ones if None. Raises MissingError when nothing can be opened, DataError for a file that its
+    backend refuses.
     """
-    absent = {name: reason for name in RUNTIMES if (reason := load_runtime(name).unavailable())}
+    chosen = everyday() if backends is None else backends
+    absent = {name: reason for name in RUNTIMES if name in chosen and (reason := unavailable(name))}
     sessions: dict[str, Any] = {}
     for file in files:
-        for name in runtimes_for(folder / file):
+        for name in runtimes_for(folder / file, chosen):
             if name in absent:
                 continue
             try:
-                sessions[f"{file}@{name}"] = load_runtime(name).open_session(folder / file, threads=threads)
+                sessions[f"{file}@{name}"] = open_session(folder / file, name, threads=threads)
             except ValueError as error:
                 raise DataError(
                     f"{file} is refused by {name}.", why=str(error).strip()[:300], fix="take the file as it was built"

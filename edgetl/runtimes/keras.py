@@ -6,11 +6,27 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 
-def unavailable() -> str | None:
-    """None when TensorFlow and tf-keras are installed."""
+from edgetl import machine
+from edgetl.runtimes import RUNTIMES
+from edgetl.runtimes.placement import Placement
+
+
+def unavailable(backend: str = "keras") -> str | None:
+    """None when TensorFlow and tf-keras are installed, and for keras-gpu when TensorFlow sees a GPU."""
     lacking = [name for name in ("tensorflow", "tf_keras") if importlib.util.find_spec(name) is None]
-    return f"{' and '.join(lacking)} not installed: pip install 'edgetl[build]'" if lacking else None
+    if lacking:
+        return f"{' and '.join(lacking)} not installed: pip install 'edgetl[build]'"
+    if RUNTIMES[backend].device == "gpu" and not machine.nvidia_gpu():
+        # Asking TensorFlow itself takes seconds; a GPU without NVIDIA's driver it would not see either.
+        return "no NVIDIA driver is here: TensorFlow sees no GPU"
+    return None
+
+
+def device(backend: str = "keras") -> str:
+    """The processor's or the GPU's name."""
+    return machine.nvidia_gpu() if RUNTIMES[backend].device == "gpu" else machine.processor()
 
 
 class KerasSession:
@@ -18,31 +34,66 @@ class KerasSession:
 
     output_step = 0.0
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, backend: str = "keras") -> None:
         import tensorflow as tf
 
         from edgetl.quantization.net import is_quantized
 
-        if is_quantized(model):
-            from edgetl.quantization.fake import FakeQuantized
-            from edgetl.quantization.net import load_quantized
+        self._kind = RUNTIMES[backend].device
+        if self._kind == "gpu":
+            # With it TensorFlow moves what it cannot place, and says nothing.
+            tf.config.set_soft_device_placement(False)
+        with tf.device(f"/{self._kind.upper()}:0"):
+            if is_quantized(model):
+                from edgetl.quantization.fake import FakeQuantized
+                from edgetl.quantization.net import load_quantized
 
-            net = FakeQuantized(load_quantized(model)).model
-        else:
-            from edgetl.backbones.models import load_model
+                net = FakeQuantized(load_quantized(model)).model
+            else:
+                from edgetl.backbones.models import load_model
 
-            _, net = load_model(model)
+                _, net = load_model(model)
+        self.input_shape = (1, *(int(size) for size in net.input_shape[1:]))
         self._function = tf.function(lambda images: tf.nn.softmax(net(images, training=False)), reduce_retracing=True)
+        self._image: Any = None
 
     def run(self, images: Any) -> Any:
         """See runtimes.Session; the whole batch at once."""
-        return self._function(images).numpy()
+        self._image = images[-1:]
+        return self._on_device(images)
+
+    def invoke(self) -> None:
+        """See runtimes.Session."""
+        self._on_device(self._image)
+
+    def _on_device(self, images: Any) -> Any:
+        import tensorflow as tf
+
+        with tf.device(f"/{self._kind.upper()}:0"):
+            return self._function(images).numpy()
+
+    def placement(self) -> Placement:
+        """The ops of TensorFlow's graph: all on the one device, for soft placement is off."""
+        image = self._image if self._image is not None else np.zeros(self.input_shape, np.float32)
+        graph = self._function.get_concrete_function(image).graph
+        return Placement({"TensorFlow": len(graph.get_operations())}, {"TensorFlow": self._kind})
 
     def close(self) -> None:
         """See runtimes.Session."""
         del self._function
 
 
-def open_session(model: Path, *, threads: int = 1) -> KerasSession:
-    """model: the folder of a finetune, distill or quantize artifact."""
-    return KerasSession(model)
+def open_session(
+    model: Path, *, threads: int = 0, backend: str = "keras", allow_fallback: bool = False
+) -> KerasSession:
+    """model: the folder of a finetune, distill or quantize artifact. threads: 0 leaves them to TensorFlow; they can only
+    be set before it has run anything in this process."""
+    if threads:
+        import tensorflow as tf
+
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        except RuntimeError as error:
+            raise ValueError(f"TensorFlow has begun with other threads: {error}") from None
+    return KerasSession(model, backend)

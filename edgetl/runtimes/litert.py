@@ -1,18 +1,22 @@
-"""LiteRT on the CPU (XNNPACK)."""
+"""LiteRT's interpreter on the CPU: `litert-cpu` with XNNPACK, `litert-cpu-reference` with LiteRT's own kernels alone."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgetl import machine
 from edgetl.dataset.contract import to_grid
+from edgetl.runtimes.placement import Placement
+
+_DELEGATE, _BUILTIN = "XNNPACK", "LiteRT kernels"
 
 
-def unavailable() -> str | None:
+def unavailable(backend: str = "litert-cpu") -> str | None:
     """None when ai-edge-litert is installed."""
     return (
         None
@@ -21,15 +25,25 @@ def unavailable() -> str | None:
     )
 
 
+def device(backend: str = "litert-cpu") -> str:
+    """The processor's name."""
+    return machine.processor()
+
+
 class LiteRtSession:
-    """An Interpreter with its delegate applied. See runtimes.Session."""
+    """An Interpreter with its delegate applied, or without. See runtimes.Session."""
 
-    def __init__(self, model: Path, threads: int) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+    def __init__(self, model: Path, threads: int, *, delegate: bool = True) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        self._interpreter = Interpreter(model_path=str(model), num_threads=threads)
+        resolver = OpResolverType.AUTO if delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        self._interpreter = Interpreter(
+            model_path=str(model), num_threads=threads, experimental_op_resolver_type=resolver
+        )
         self._interpreter.allocate_tensors()
+        self._model = model
         self._input, self._output = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
+        self.input_shape = tuple(int(size) for size in self._input["shape"])
         self.output_step = float(self._output["quantization"][0])
 
     def run(self, images: Any) -> Any:
@@ -49,14 +63,35 @@ class LiteRtSession:
         """See runtimes.Session."""
         self._interpreter.invoke()
 
-    def placement(self) -> dict[str, int]:
-        """Model ops by who runs them: {"delegated": taken by the delegate, "builtin": left to LiteRT's own kernels}."""
+    def placement(self) -> Placement:
+        """The file's ops by who runs them: XNNPACK, or LiteRT's own kernels."""
         ops, taken = placed_ops(self._interpreter)
-        return {"delegated": len(taken), "builtin": len(ops) - len(taken)}
+        executors = [_DELEGATE if position in taken else _BUILTIN for position in range(len(ops))]
+        counts = {name: executors.count(name) for name in (_DELEGATE, _BUILTIN)}
+        macs = macs_by_executor(self._model, executors)
+        return Placement(counts, {_DELEGATE: "cpu", _BUILTIN: "cpu"}, macs)
 
     def close(self) -> None:
         """See runtimes.Session."""
         del self._interpreter
+
+
+def macs_by_executor(model: Path, executors: Sequence[str]) -> dict[str, int] | None:
+    """Multiply-accumulates by executor. executors: of every op of the file, in its order. None for a file that cannot be
+    counted: one that the census refuses, or with ops whose multiplications it does not know."""
+    from edgetl.formats.census import Malformed
+    from edgetl.formats.tflite_file import read_tflite
+
+    try:
+        counted = read_tflite(model.read_bytes()).ops
+    except (Malformed, OSError):
+        return None
+    if len(counted) != len(executors) or any(op.macs is None for op in counted):
+        return None
+    macs = dict.fromkeys(executors, 0)
+    for op, name in zip(counted, executors, strict=True):
+        macs[name] += op.macs or 0
+    return macs
 
 
 def open_tensors(model: Path) -> Callable[[Any], dict[str, Any]]:
@@ -112,6 +147,8 @@ def placed_ops(interpreter: Any) -> tuple[list[Any], set[int]]:
     return ops, taken
 
 
-def open_session(model: Path, *, threads: int) -> LiteRtSession:
+def open_session(
+    model: Path, *, threads: int, backend: str = "litert-cpu", allow_fallback: bool = False
+) -> LiteRtSession:
     """See runtimes. Raises ValueError for a file LiteRT refuses."""
-    return LiteRtSession(model, threads)
+    return LiteRtSession(model, threads, delegate=backend == "litert-cpu")

@@ -20,7 +20,7 @@ from edgetl.measure.flips import find_flips, write_flips
 from edgetl.measure.golden import MOST_PHOTOS, int8_grid, write_golden
 from edgetl.measure.latency import summarise, time_runs
 from edgetl.measure.parity import ID_DIGITS, coarser_step, pairs_among, parity, parity_matrix
-from edgetl.runtimes import RUNTIMES, open_sessions
+from edgetl.runtimes import everyday, open_sessions
 from edgetl.runtimes.keras import open_session as open_keras
 from edgetl.store import Artifact
 
@@ -69,7 +69,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
     labels = data.test.labels
     measurements: dict[str, Any] = {
         "machine": machine.describe(),
-        "runtimes": {name: absent.get(name) or "ready" for name in RUNTIMES},
+        "runtimes": {name: absent.get(name) or "ready" for name in everyday()},
         "keras": {name: accuracy(whole[f"keras:{name}"], labels) for name in references},
         "files": {},
         "parity": [],
@@ -86,7 +86,7 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
             entry["latency"][runtime] = summarise(
                 times[name], threads=options["threads"], processor=machine.processor()
             )
-            entry["placement"][runtime] = session.placement()
+            entry["placement"][runtime] = dict(session.placement().ops)
             entry["against_float"][runtime] = parity(whole[f"keras:{row['role']}"], whole[name], labels)
             if row["precision"] not in _NO_REFERENCE:
                 step = coarser_step(0.0, session.output_step)

@@ -162,5 +162,17 @@ def test_placement_counts_every_op_and_names_what_the_delegate_left(net: Net, tm
     """XNNPACK does not take the int8 SOFTMAX: a count that says all was delegated hides a fallback."""
     found = sessions(net, tmp_path, net.integers)["tflite"].placement()
     written = schema.ModelT.InitFromPackedBuf((tmp_path / "net.tflite").read_bytes())
-    assert found["delegated"] + found["builtin"] == len(written.subgraphs[0].operators)
-    assert found["builtin"] == 1
+    assert sum(found.ops.values()) == len(written.subgraphs[0].operators)
+    assert found.ops["LiteRT kernels"] == 1
+    # The first convolution's kernel may be filled up with zeros (lowering.over_quarters).
+    assert found.macs is not None and net.graph.macs() <= found.macs["XNNPACK"] < 1.5 * net.graph.macs()
+    assert found.macs["LiteRT kernels"] == 0, "the softmax multiplies nothing"
+    reference = litert.open_session(tmp_path / "net.tflite", threads=1, backend="litert-cpu-reference").placement()
+    assert reference.ops["XNNPACK"] == 0, "without the delegate all is left to LiteRT"
+
+
+def test_onnx_runtimes_placement_counts_what_ran_and_all_multiplications(net: Net, tmp_path: Path) -> None:
+    found = sessions(net, tmp_path, net.integers)["onnx"].placement()
+    assert set(found.ops) == {"CPUExecutionProvider"}
+    assert found.share_of_macs("cpu") == 1.0
+    assert found.macs is not None and net.graph.macs() <= found.macs["CPUExecutionProvider"] < 1.5 * net.graph.macs()

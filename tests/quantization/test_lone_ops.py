@@ -87,7 +87,7 @@ def found(graph: Graph, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarra
     meta = {"input_scale": repr(grid.scale), "input_zero_point": str(grid.zero_point + 128)}
     onnx.save(write_onnx_int8(graph, integers, opset=17, description="", metadata=meta), folder / "net.onnx")
     lite = litert.open_session(folder / "net.tflite", threads=1)
-    assert lite.placement()["builtin"] == 1, "only the softmax is left to LiteRT's own kernels"
+    assert lite.placement().ops["LiteRT kernels"] == 1, "only the softmax is left to LiteRT's own kernels"
     wanted = np.exp(np.asarray(FakeQuantized(QuantizedNet(graph, ranges)).model(images())))
     return (
         lite.run(images()),
