@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from edgetl import __version__
+from edgetl.cli_bench import bench
 from edgetl.cli_cache import cache_app
 from edgetl.cli_data import data_app
 from edgetl.cli_inspect import inspect
@@ -45,6 +46,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(targets_app, name="targets")
 app.add_typer(cache_app, name="cache")
 app.command()(verify)
+app.command()(bench)
 app.command()(inspect)
 
 

@@ -100,6 +100,15 @@ def memory_bytes() -> int:
         return 0
 
 
+def available_bytes() -> int:
+    """Memory that programs can still take without swapping, 0 where the system does not tell (Linux: proc_meminfo(5))."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return 0
+
+
 def describe() -> dict[str, object]:
     """The facts a measurement carries: {processor, board, cores, memory_bytes, instruction_set, os}."""
     return {

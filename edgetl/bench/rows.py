@@ -15,14 +15,15 @@ Rounds = list[list[float]]
 
 @dataclass(frozen=True)
 class Job:
-    """model: a .tflite or .onnx file, or for keras a stage's folder. shown: its name in tables; about: what is known of
-    it besides (bytes, precision, accuracy by backend)."""
+    """model: a .tflite or .onnx file, or for keras a stage's folder. shown: its name in tables. about: what is known of
+    it besides (bytes, precision, top1). images: what the worker makes its inputs of (worker._images)."""
 
     model: Path
     backend: str
     threads: int
     shown: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[str, Any] = field(default_factory=lambda: {"kind": "random", "seed": 0})
 
     @property
     def name(self) -> str:

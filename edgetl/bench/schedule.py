@@ -31,7 +31,7 @@ _SETTLED = 0.03
 @dataclass(frozen=True)
 class Settings:
     """seconds: at most, of timed runs a row. width: of the median's 95% interval over the median, at which a row is done.
-    visit_s: how long one visit to a row is. warmup_s: at most. input: what the worker is given to make images of."""
+    visit_s: how long one visit to a row is. warmup_s: at most."""
 
     seconds: float = 10.0
     width: float = 0.02
@@ -42,7 +42,6 @@ class Settings:
     allow_fallback: bool = False
     profile_runs: int = 0
     cores: Mapping[int, list[int]] = field(default_factory=dict)  # threads -> the processors to keep to
-    input: Mapping[str, Any] = field(default_factory=lambda: {"kind": "random", "seed": 0})
     seed: int = 0
     # Two rows in pairs: both go on until the ratio of their medians is known as well.
     paired: bool = False
@@ -92,7 +91,7 @@ def _open(row: Row, child: Child, settings: Settings) -> bool:
             backend=job.backend,
             threads=job.threads,
             allow_fallback=settings.allow_fallback,
-            input=dict(settings.input),
+            input=dict(job.images),
             cores=settings.cores.get(job.threads),
         )
     except ChildFailed as failure:
