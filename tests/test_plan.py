@@ -8,7 +8,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
-from edgetl import machine, plan
+from edgetl import machine
 from edgetl.initial_weights import look
 from edgetl.plan import STAGES, Step, cache_key, make_plan
 from edgetl.recipe import make_recipe, merge
