@@ -27,7 +27,10 @@ def _threads(text: str) -> list[int]:
 def bench(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help=".tflite and .onnx files, and bundles that `edgetl build` wrote."),
+        typer.Argument(
+            metavar="MODEL...",
+            help=".tflite and .onnx files, and bundles that `edgetl build` wrote; or: import LOG..., what benchmark_model or onnxruntime_perf_test printed.",
+        ),
     ],
     backend: Annotated[
         list[str] | None,
@@ -71,6 +74,26 @@ def bench(
     memory: Annotated[
         float | None, typer.Option(min=0.01, help="GB a row may take; nine tenths of what is free by itself.")
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", "-t", help="Judge by this target's latency budget; only its own device can pass."),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option("--on", metavar="ssh://USER@HOST|adb:SERIAL", help="Measure on a board or on an Android phone."),
+    ] = None,
+    wheels: Annotated[
+        Path | None,
+        typer.Option("--wheels", help="With ssh: wheels for that processor; its package index by itself."),
+    ] = None,
+    remote_python: Annotated[
+        str | None,
+        typer.Option("--remote-python", help="With ssh: an interpreter there that has what edgetl needs."),
+    ] = None,
+    benchmark_model: Annotated[
+        Path | None, typer.Option("--benchmark-model", help="With adb: the official tool, for the phone's processor.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="With import: what the logs were measured on.")] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the rows to this file.")] = None,
     plot: Annotated[
         Path | None,
@@ -80,62 +103,79 @@ def bench(
     cache: CacheOption = None,
 ) -> None:
     """Time MODELs on every backend: a process a row, rows in turns, until the median is known to 2%."""
-    from edgetl import machine
-    from edgetl.bench.compare import SLOWER, note_parity
-    from edgetl.bench.compare import compare as compare_rows
-    from edgetl.bench.disturbance import cores_by_speed
-    from edgetl.bench.models import find_jobs, ready_backends
-    from edgetl.bench.rows import to_json
-    from edgetl.bench.schedule import Settings, measure
-    from edgetl.console_bench import print_bench, progress_of
+    from edgetl.bench import places
+    from edgetl.bench.schedule import Settings
+    from edgetl.console_bench import progress_of
 
     if plot is not None:
         from edgetl.bench.plot import check_plot
 
         check_plot(plot)
-    counts = _threads(threads)
-    backends, absent = ready_backends(backend or [], allow_fallback=allow_fallback)
-    paths = [Path(model).expanduser() for model in models]
-    jobs = find_jobs(paths, backends, counts, images=images, store=open_store(cache))
-    if compare:
-        jobs = _two(jobs, paths)
-    settings = Settings(
-        seconds=seconds,
-        width=width,
-        timeout_s=timeout,
-        memory_bytes=int(memory * 1e9) if memory else int(0.9 * (machine.available_bytes() or 2**34)),
-        allow_fallback=allow_fallback,
-        profile_runs=20 if profile else 0,
-        cores={count: _cores(pin, count, cores_by_speed()) for count in counts} if pin else {},
-        paired=compare,
+    made = _target(target)
+    asked = places.Asked(
+        [Path(model).expanduser() for model in models],
+        backend or [],
+        _threads(threads),
+        images,
+        Settings(
+            seconds=seconds,
+            width=width,
+            timeout_s=timeout,
+            allow_fallback=allow_fallback,
+            profile_runs=20 if profile else 0,
+            paired=compare,
+        ),
+        pin or "",
+        int(memory * 1e9) if memory else 0,
+        max_ratio,
     )
-    with progress_of(stderr()) as on_visit:
-        rows, disturbance, interrupted = measure(jobs, settings, on_visit)
-    note_parity(rows)
-    comparison = None
-    if compare and all(row.rounds for row in rows):
-        comparison = compare_rows(*rows, max_ratio=max_ratio)
-    found: dict[str, Any] = {
-        "machine": machine.describe(),
-        "disturbance": disturbance,
-        "settings": {
-            "seconds": seconds,
-            "width": width,
-            "threads": counts,
-            "input": images or "golden photos, or random",
-        },
-        "interrupted": interrupted,
-        "absent": absent,
-        "rows": [to_json(row) for row in rows],
-        "comparison": comparison,
-    }
+    log = stderr()
+    with progress_of(log) as on_visit:
+        if models[0] == "import":
+            found = places.measured_in_logs(asked.models[1:], device, backend[0] if backend else None)
+        elif on is None:
+            found = places.measure_here(asked, open_store(cache), on_visit)
+        else:
+            place = places.parse_place(on, benchmark_model=benchmark_model, python=remote_python, wheels=wheels)
+
+            def note(text: str) -> None:
+                log.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+
+            if isinstance(place, places.Ssh):
+                found = places.measure_on_board(place, asked, open_store(cache), on_visit, note)
+            else:
+                found = places.measure_on_phone(place, asked, note)
+    found["checks"] = _checks(found, made)
+    _finish(found, csv_file, plot, as_json)
+
+
+def _target(name: str | None) -> Any:
+    """The target to judge by, if one was named."""
+    from edgetl.target import load_target
+
+    return load_target(name) if name else None
+
+
+def _checks(found: dict[str, Any], target: Any) -> list[dict[str, Any]]:
+    if target is None:
+        return []
+    from dataclasses import asdict
+
+    from edgetl.bench.judging import latency_checks
+
+    return [asdict(check) for check in latency_checks(found["rows"], target, found["machine"])]
+
+
+def _finish(found: dict[str, Any], csv_file: Path | None, plot: Path | None, as_json: bool) -> None:
+    from edgetl.console_bench import print_bench
+
     if csv_file is not None:
         _write_csv(csv_file, found["rows"])
-    if plot is not None:
+    if plot is not None and any(row.get("p50_ms") is not None for row in found["rows"]):
         from edgetl.bench.plot import draw
 
-        draw(plot, found["rows"], found["machine"]["processor"])
-    code = _code(found, slower=comparison is not None and comparison["verdict"] == SLOWER)
+        draw(plot, found["rows"], found["machine"].get("processor") or found["machine"].get("board") or "")
+    code = _code(found)
     if as_json:
         print_json({"exit_code": code, **found})
     else:
@@ -143,42 +183,11 @@ def bench(
     raise typer.Exit(code)
 
 
-def _two(jobs: list[Any], paths: list[Path]) -> list[Any]:
-    """The two jobs to compare: of the one backend that both files share, or the first that opens either."""
-    if len(paths) != 2:
-        raise UsageError(
-            f"--compare takes two models, not {len(paths)}.", fix="edgetl bench --compare BASELINE CANDIDATE"
-        )
-    if len(jobs) > 2:
-        # Two files of one format on several backends: the everyday one, unless another was asked for.
-        first = jobs[0]
-        jobs = [job for job in jobs if (job.backend, job.threads) == (first.backend, first.threads)] or jobs
-    if len(jobs) != 2:
-        raise UsageError(
-            f"--compare takes two rows, and these are {len(jobs)}: {', '.join(job.name for job in jobs)}.",
-            fix="give two files of one format, one --backend and one number of --threads",
-        )
-    return jobs
-
-
-def _cores(pin: str, count: int, fastest: list[int]) -> list[int]:
-    if pin == "auto":
-        return fastest[:count]
-    try:
-        cores = [int(part) for part in pin.split(",")]
-    except ValueError:
-        cores = []
-    if not cores or not set(cores) <= set(fastest):
-        raise UsageError(
-            f"--pin {pin!r} names processors that are not here.",
-            why=f"this process may run on {', '.join(map(str, fastest)) or 'those that the system chooses'}",
-            fix="--pin auto",
-        )
-    return cores
-
-
-def _code(found: dict[str, Any], *, slower: bool) -> int:
+def _code(found: dict[str, Any]) -> int:
     """Interrupted before a missing backend before a model that failed before one that is too slow."""
+    comparison = found["comparison"]
+    slow = comparison is not None and comparison["verdict"] == "slower"
+    slow = slow or any(check["status"] == "fail" for check in found["checks"])
     kinds = {row["failure"] for row in found["rows"]}
     if found["interrupted"]:
         return EXIT_INTERRUPTED
@@ -186,7 +195,7 @@ def _code(found: dict[str, Any], *, slower: bool) -> int:
         return EXIT_MISSING
     if kinds - {None}:
         return EXIT_DATA
-    return EXIT_LATENCY_OR_SIZE if slower else EXIT_OK
+    return EXIT_LATENCY_OR_SIZE if slow else EXIT_OK
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

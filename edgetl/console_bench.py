@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from edgetl.console import print_checks
+
 if TYPE_CHECKING:
     from edgetl.bench.rows import Row
 
@@ -56,10 +58,9 @@ def print_bench(console: Console, found: Mapping[str, Any]) -> None:
     rows = found["rows"]
     timed = [(i, row) for i, row in enumerate(rows, 1) if row.get("p50_ms") is not None]
     about = found["machine"]
-    console.print(
-        Text(f"{about['board'] or about['processor']}, {about['cores']} cores, {about['os']}", style="dim"),
-        soft_wrap=True,
-    )
+    parts = [about.get("board") or about.get("processor") or "a device that no one named", about.get("os")]
+    parts.insert(1, f"{about['cores']} cores" if about.get("cores") else None)
+    console.print(Text(", ".join(part for part in parts if part), style="dim"), soft_wrap=True)
     if timed:
         console.print(_latencies(timed))
         console.print(_costs(timed))
@@ -75,12 +76,15 @@ def print_bench(console: Console, found: Mapping[str, Any]) -> None:
         console.print(Text("Interrupted: this is what was measured until then.", style="bold yellow"))
     if found["comparison"]:
         console.print(_comparison(found["comparison"]))
+    if found["checks"]:
+        print_checks(console, found)
     for name, reason in found["absent"].items():
         console.print(Text(f"{name}: {reason}", style="dim"), soft_wrap=True)
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['name']} on {row['backend']}, {row['threads']} thread{'s' if row['threads'] > 1 else ''}"
+    threads = row["threads"]
+    return f"{row['name']} on {row['backend']}" + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "")
 
 
 def _table(title: str, columns: tuple[str, ...], left: tuple[str, ...]) -> Table:
@@ -136,12 +140,12 @@ def _latencies(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
             str(i),
             row["name"].removeprefix("student."),
             row["backend"],
-            str(row["threads"]),
+            str(row["threads"] or "–"),
             Text(_ms(row["p50_ms"]), style="bold green" if row["p50_ms"] == best else "bold"),
             _share(width) + star,
             _ms(row["p90_ms"]),
             _ms(row["p99_ms"]),
-            str(row["runs"]),
+            str(row["runs"] or "–"),
             style="yellow" if row["status"] == "fallback" else None,
         )
     ends = {row["stopped"] for _, row in timed} - {"interval", None}
@@ -167,8 +171,8 @@ def _costs(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
             _ms(row["min_ms"]),
             _ms(row["max_ms"]),
             _ms(row["std_ms"]),
-            f"{row['throughput_per_s']:.0f}",
-            f"{memory['model_bytes'] / 1e6:.0f}" if memory else "–",
+            f"{row['throughput_per_s']:.0f}" if row["throughput_per_s"] else "–",
+            f"{memory['model_bytes'] / 1e6:.0f}" if memory.get("model_bytes") else "–",
             _placed(row["placement"]),
             told,
         )

@@ -23,18 +23,23 @@ _MOST_PHOTOS = 8
 _KERAS = ("keras", "keras-gpu")
 
 
-def ready_backends(asked: Sequence[str], *, allow_fallback: bool) -> tuple[list[str], dict[str, str]]:
-    """(the backends to use, backend -> why it is not here). asked: by name; all that are here if none is named.
-
-    Raises UsageError for a name that there is not, MissingError for one that was asked for and is not here.
-    """
-    unknown = [name for name in asked if name not in RUNTIMES]
+def check_backends(names: Sequence[str]) -> None:
+    """Raises UsageError for a name that no backend has."""
+    unknown = [name for name in names if name not in RUNTIMES]
     if unknown:
         raise UsageError(
             f"There is no backend {', '.join(map(printable, unknown))}.",
             why=f"the backends are {', '.join(RUNTIMES)}",
             fix="`edgetl doctor` shows which of them are ready here",
         )
+
+
+def ready_backends(asked: Sequence[str], *, allow_fallback: bool) -> tuple[list[str], dict[str, str]]:
+    """(the backends to use, backend -> why it is not here). asked: by name; all that are here if none is named.
+
+    Raises UsageError for a name that there is not, MissingError for one that was asked for and is not here.
+    """
+    check_backends(asked)
     absent = {name: reason for name in asked or RUNTIMES if (reason := unavailable(name))}
     if asked and absent and not allow_fallback:
         raise MissingError(

@@ -1,0 +1,189 @@
+"""Where a measurement is made: here, on a board over ssh, on a phone over adb, or elsewhere long ago, in a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgetl import machine
+from edgetl.bench.compare import compare, note_parity
+from edgetl.bench.disturbance import cores_by_speed
+from edgetl.bench.models import check_backends, find_jobs, ready_backends
+from edgetl.bench.rows import Job, Row, to_json
+from edgetl.bench.schedule import OnVisit, Settings, measure
+from edgetl.errors import UsageError
+from edgetl.runtimes import everyday
+from edgetl.store import Store
+
+_FREE = 0.9  # of the memory that can be taken without swapping
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user wants to have measured. backends: by name; all that are ready if none. pin: "", "auto" or "0,2".
+    memory_bytes: 0 for most of what is free. max_ratio: of a comparison (settings.paired)."""
+
+    models: Sequence[Path]
+    backends: Sequence[str]
+    threads: Sequence[int]
+    images: str
+    settings: Settings
+    pin: str = ""
+    memory_bytes: int = 0
+    max_ratio: float = 1.05
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """A board: see ssh.open_board."""
+
+    url: str
+    python: str | None = None
+    wheels: Path | None = None
+
+
+@dataclass(frozen=True)
+class Adb:
+    """A phone: see adb.measure_over_adb."""
+
+    serial: str
+    benchmark_model: Path
+
+
+def parse_place(text: str, *, benchmark_model: Path | None, python: str | None, wheels: Path | None) -> Ssh | Adb:
+    """`--on`: ssh://user@host or adb:SERIAL. Raises UsageError."""
+    if text.startswith("ssh://"):
+        return Ssh(text, python, wheels)
+    if text.startswith("adb:"):
+        if benchmark_model is None:
+            raise UsageError(
+                "--on adb: needs --benchmark-model PATH.",
+                why="on a phone the official benchmark_model runs, built for its processor",
+                fix="give the binary that LiteRT publishes for android_aarch64 or android_arm",
+            )
+        return Adb(text.removeprefix("adb:"), benchmark_model)
+    raise UsageError(f"--on {text!r} is no place.", fix="give ssh://user@host or adb:SERIAL")
+
+
+def measure_here(asked: Asked, store: Store, on_visit: OnVisit) -> dict[str, Any]:
+    """{machine, disturbance, interrupted, absent, rows, comparison}, as `--json` has it. Raises as find_jobs does."""
+    backends, absent = ready_backends(asked.backends, allow_fallback=asked.settings.allow_fallback)
+    jobs = _jobs(asked, backends, store)
+    settings = _fitted(asked, cores_by_speed(), machine.available_bytes())
+    rows, disturbance, interrupted = measure(jobs, settings, on_visit)
+    return _found(asked, rows, disturbance, machine.describe(), interrupted) | {"absent": absent}
+
+
+def measure_on_board(
+    place: Ssh, asked: Asked, store: Store, on_visit: OnVisit, on_note: Callable[[str], None]
+) -> dict[str, Any]:
+    """The same on a board, by the same code. Rows carry the board's own description."""
+    from edgetl.bench.ssh import open_board
+
+    check_backends(asked.backends)
+    with open_board(place.url, on_note=on_note, python=place.python, wheels=place.wheels) as board:
+        ready, absent = (list(asked.backends), {}) if asked.backends else board.backends()
+        jobs = _jobs(asked, ready, store=None)
+        settings = _fitted(asked, board.facts["cores_by_speed"], board.facts["available_bytes"])
+        there = board.measure(jobs, settings, on_visit)
+    found = _found(asked, there.rows, there.disturbance, there.machine, there.interrupted)
+    return found | {"absent": absent, "rows": [row | _ELSEWHERE | {"machine": there.machine} for row in found["rows"]]}
+
+
+def measure_on_phone(place: Adb, asked: Asked, on_note: Callable[[str], None]) -> dict[str, Any]:
+    """On an Android phone, by the official benchmark_model."""
+    from edgetl.bench.adb import measure_over_adb
+
+    if asked.settings.paired:
+        raise UsageError(
+            "--compare does not work over adb.",
+            why="benchmark_model runs one model after the other, so that nothing can be taken in pairs",
+            fix="measure both and look at their intervals, or compare on a board over ssh",
+        )
+    check_backends(asked.backends)
+    backends = asked.backends or [name for name in everyday() if name.startswith("litert")]
+    jobs = _jobs(asked, backends, store=None)
+    found = measure_over_adb(place.serial, jobs, asked.settings, benchmark_model=place.benchmark_model, on_note=on_note)
+    return {**found, "absent": {}, "comparison": None}
+
+
+def measured_in_logs(logs: Sequence[Path], device: str | None, backend: str | None) -> dict[str, Any]:
+    """What other tools wrote down, as rows."""
+    from edgetl.bench.logs import read_logs
+
+    if not logs:
+        raise UsageError("There is no log to import.", fix="edgetl bench import LOG...")
+    check_backends([backend] if backend else [])
+    rows = read_logs(logs, device=device, backend=backend)
+    about = {"board": device, "elsewhere": True}
+    return {
+        "machine": about,
+        "disturbance": {"warnings": []},
+        "interrupted": False,
+        "absent": {},
+        "rows": rows,
+        "comparison": None,
+    }
+
+
+_ELSEWHERE = {"measured_elsewhere": True}
+
+
+def _jobs(asked: Asked, backends: Sequence[str], store: Store | None) -> list[Job]:
+    jobs = find_jobs(asked.models, backends, asked.threads, images=asked.images, store=store)
+    return _two(jobs, asked.models) if asked.settings.paired else jobs
+
+
+def _two(jobs: list[Job], models: Sequence[Path]) -> list[Job]:
+    """The two jobs to compare: of the first backend and number of threads, where several open both files."""
+    if len(models) != 2:
+        raise UsageError(
+            f"--compare takes two models, not {len(models)}.", fix="edgetl bench --compare BASELINE CANDIDATE"
+        )
+    first = jobs[0]
+    chosen = [job for job in jobs if (job.backend, job.threads) == (first.backend, first.threads)]
+    if len(chosen) != 2 and len(jobs) != 2:
+        raise UsageError(
+            f"--compare takes two rows, and these are {len(jobs)}: {', '.join(job.name for job in jobs)}.",
+            fix="give two files of one format, one --backend and one number of --threads",
+        )
+    return chosen if len(chosen) == 2 else jobs
+
+
+def _fitted(asked: Asked, fastest: list[int], available_bytes: int) -> Settings:
+    """The settings for a machine with these processors, fastest first, and this memory."""
+    memory = asked.memory_bytes or int(_FREE * (available_bytes or 2**34))
+    cores = {count: _cores(asked.pin, count, fastest) for count in asked.threads} if asked.pin else {}
+    return replace(asked.settings, memory_bytes=memory, cores=cores)
+
+
+def _cores(pin: str, count: int, fastest: list[int]) -> list[int]:
+    if pin == "auto":
+        return fastest[:count]
+    try:
+        cores = [int(part) for part in pin.split(",")]
+    except ValueError:
+        cores = []
+    if not cores or not set(cores) <= set(fastest):
+        raise UsageError(
+            f"--pin {pin!r} names processors that are not there.",
+            why=f"a process may run on {', '.join(map(str, fastest)) or 'those that the system chooses'}",
+            fix="--pin auto",
+        )
+    return cores
+
+
+def _found(
+    asked: Asked, rows: list[Row], disturbance: dict[str, Any], about: dict[str, Any], interrupted: bool
+) -> dict[str, Any]:
+    note_parity(rows)
+    both = asked.settings.paired and all(row.rounds for row in rows)
+    return {
+        "machine": about,
+        "disturbance": disturbance,
+        "interrupted": interrupted,
+        "rows": [to_json(row) for row in rows],
+        "comparison": compare(rows[0], rows[1], max_ratio=asked.max_ratio) if both else None,
+    }
