@@ -77,7 +77,7 @@ def _figure(value: float, interval: list[float]) -> str:
 
 
 def _digits(value: float) -> str:
-    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
+    return "<0.01" if value < 0.01 else f"{value:.2g}" if value < 100 else f"{value:.0f}"
 
 
 def _no_estimates(models: list[Row]) -> Iterator[str]:

@@ -55,6 +55,7 @@ _GRAPHICS = ("adreno", "mali", "nvidia", "radeon", "powervr", "videocore", "inte
 _FEWEST_CHIPS_OF_A_KIND = 10
 # Activation functions that ONNX files have as ops of their own; every runtime here computes them in the convolution.
 _FUSED_BY_RUNTIMES = ("Clip", "Relu", "RELU", "RELU6")
+_FAR_BEYOND = math.log(2.0)
 _SHOWN_OPS, _SHOWN_ROWS = 6, 6
 _HALF_NORMAL = 1.645
 
@@ -282,11 +283,10 @@ def estimate(load: Load, target: Target, runtime: str) -> Estimate | str:
     balance = macs_per_byte(target, load.precision)
     evidence = _evidence(group_of(asked.kind), balance, _own_rows(target, asked, balance))
     level = evidence.level(asked)
-    chips = {row.conditions.chip for row in evidence.rows if row.conditions.kind == asked.kind}
-    if level == LEVELS[-1] and len(chips) < _FEWEST_CHIPS_OF_A_KIND:
+    if nothing_follows(evidence, asked, level):
         return (
-            f"no latency of {target.device.description} on its {asked.kind.upper()} is published here, and of "
-            f"{len(chips)} others nothing follows for it"
+            f"no latency of {target.device.description} on its {asked.kind.upper()} is published here, and from the few of "
+            "others nothing follows for it"
         )
     said = evidence.predict(asked)
     runs = spread(asked.kind)
@@ -315,6 +315,14 @@ def estimate(load: Load, target: Target, runtime: str) -> Estimate | str:
         limit_p90_ms=limit,
         verdict=_verdict(limit, p90),
     )
+
+
+def nothing_follows(evidence: Evidence, of: Conditions, level: str, without: Sequence[int] = ()) -> bool:
+    """Whether the nearest rows (those `without` set aside) are of too few chips of the kind to say anything of another."""
+    left_out = set(without)
+    others = [row.conditions for i, row in enumerate(evidence.rows) if i not in left_out]
+    chips = {other.chip for other in others if other.kind == of.kind}
+    return level == LEVELS[-1] and len(chips) < _FEWEST_CHIPS_OF_A_KIND
 
 
 def _verdict(limit: float | None, interval: tuple[float, float]) -> Verdict:
@@ -367,6 +375,13 @@ def _notes(evidence: Evidence, asked: Conditions, said: Prediction, target: Targ
         unknown = math.exp(_HALF_NORMAL * math.hypot(scales.runtime, scales.runtime_chip))
         notes.append(
             f"no latency with {asked.runtime} is published here: a factor of up to {unknown:.2g} between runtimes is left open"
+        )
+    works = [row.conditions.log_work for row in evidence.rows]
+    beyond = max(min(works) - asked.log_work, asked.log_work - max(works))
+    if beyond > _FAR_BEYOND:
+        notes.append(
+            f"its work is {math.exp(beyond):.2g} times past that of any net published here: the estimate goes on in a straight "
+            "line, without the fixed cost of calling a runtime"
         )
     if asked.clock_ghz:
         notes.append(f"reckoned at {asked.clock_ghz:g} GHz, the first clock in the target's `processor`")
