@@ -139,6 +139,7 @@ class Evidence:
             line[i] += scales.rest**2
         self._inverse = inverse_of_positive(matrix)
         self._observed = [math.log(row.mean_ms) - prior_mean(row.conditions) for row in self.rows]
+        self._widths: dict[str, float] = {}
         self._weights = [math.fsum(map(mul, line, self._observed)) for line in self._inverse]
 
     def level(self, of: Conditions, without: Iterable[int] = ()) -> str:
@@ -159,7 +160,9 @@ class Evidence:
         own = covariance(of, of, self.scales) + self.scales.rest**2
         variance = own - math.fsum(a * math.fsum(map(mul, line, k)) for a, line in zip(k, self._inverse, strict=True))
         level = self.level(of)
-        return _prediction(mean, math.sqrt(variance), level, self.deviations(level))
+        if level not in self._widths:
+            self._widths[level] = self.deviations(level)
+        return _prediction(mean, math.sqrt(variance), level, self._widths[level])
 
     def predict_without(self, block: Sequence[int], level: str | None = None) -> list[Prediction]:
         """What all other rows say about each of `block`; interval widths, too, know nothing of the block. level: of
@@ -246,8 +249,8 @@ def _quantile_by_chip(scores: Sequence[tuple[float, str]]) -> float:
 def inverse_of_positive(lower: Sequence[Sequence[float]]) -> list[list[float]]:
     """The inverse of a symmetric positive definite matrix, of which the lower triangle is given (Cholesky).
 
-    >>> inverse_of_positive([[2.0], [0.0, 4.0]])
-    [[0.5, 0.0], [0.0, 0.25]]
+    >>> inverse_of_positive([[4.0], [0.0, 16.0]])
+    [[0.25, 0.0], [0.0, 0.0625]]
     """
     n = len(lower)
     root: list[list[float]] = []

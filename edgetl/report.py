@@ -40,7 +40,8 @@ _MOST_STEPS = 8.0
 @dataclass(frozen=True)
 class Check:
     """One verdict. pass: the whole interval is inside the limit; fail: wholly past it; inconclusive: between;
-    unmeasured: could not be measured here, with the reason. interval None: the figure is exact."""
+    unmeasured: could not be measured here, with the reason. interval None: the figure is exact. estimated: the figure is
+    no measurement, and the user said that it may decide."""
 
     metric: str
     subject: str
@@ -49,6 +50,7 @@ class Check:
     interval: tuple[float, float] | None
     status: Status
     reason: str = ""
+    estimated: bool = False
 
 
 def verdict(limit: float, interval: tuple[float, float]) -> Status:
@@ -177,7 +179,9 @@ def absent_latency_checks(target: Target, file: str, made: Estimate | str | None
         said = f"estimated, not measured (--accept-estimates): {made.sentence()}"
         status = verdict(limit, made.p90_interval_ms)
         subject = f"{file}@{made.runtime}"
-        return [Check("latency_p90_ms", subject, limit, made.p90_ms, made.p90_interval_ms, status, said)]
+        return [
+            Check("latency_p90_ms", subject, limit, made.p90_ms, made.p90_interval_ms, status, said, estimated=True)
+        ]
     if made is not None:
         reason += (
             f"; {made.sentence()}, which decides nothing" if isinstance(made, Estimate) else f"; no estimate: {made}"

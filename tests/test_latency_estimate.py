@@ -174,6 +174,7 @@ def test_an_estimate_decides_only_where_it_is_accepted(factor, status):
     [taken] = absent_latency_checks(target, "student.int8.tflite", found, accept=True)
     assert (taken.status, taken.measured, taken.interval) == (status, found.p90_ms, found.p90_interval_ms)
     assert taken.reason.startswith("estimated, not measured (--accept-estimates): ")
+    assert taken.estimated and not told.estimated
     assert exit_code([taken], strict=False) == (EXIT_LATENCY_OR_SIZE if status == "fail" else 0)
 
 
