@@ -10,6 +10,7 @@ from edgetl.errors import EdgetlError
 from edgetl.formats.examine import DEFAULT_TIMEOUT_S
 from edgetl.inspection import inspect_path
 from edgetl.latency_estimate import Estimate, estimate, load_of_ops, runtimes_of, shares_of_ops
+from edgetl.report import shipped_files
 from edgetl.target import Target
 
 _OF_A_FILE = ("file", "format", "kind", "bytes", "sha256", "macs", "as_built", "error")
@@ -45,13 +46,16 @@ def _of_file(ops: Sequence[Mapping[str, Any]], file_format: str, target: Target)
     return {"estimates": rows, "ops": shares_of_ops(ops, target)}
 
 
-def estimate_built(folder: Path, files: Sequence[str], target: Target) -> dict[str, Estimate | str]:
+def estimate_built(folder: Path, models: Sequence[Mapping[str, Any]], target: Target) -> dict[str, Estimate | str]:
     """File name -> its estimate on the target's first runtime that opens it, or why there is none.
 
-    For files a build has just written: they are read in this process, which needs what `build` needs.
+    models: rows of models.json. Of those that ship, and only where their latency cannot be measured and has a limit. The
+    files are a build's own, so they are read in this process. No part of any key: it judges and changes nothing.
     """
     made: dict[str, Estimate | str] = {}
-    for file in files:
+    if target.is_this_machine() or target.budget.latency_p90_ms is None:
+        return made
+    for file in (row["file"] for row in shipped_files(target, models)):
         runtimes = runtimes_of(target, file.rsplit(".", 1)[1])
         if runtimes:
             made[file] = estimate(load_of_ops(read_ops(folder / file), target), target, runtimes[0])

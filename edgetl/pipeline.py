@@ -20,10 +20,9 @@ from edgetl.context import Context, Progress
 from edgetl.errors import CollapseError, MissingError, UsageError
 from edgetl.estimation import estimate_built
 from edgetl.initial_weights import look
-from edgetl.latency_estimate import Estimate
 from edgetl.plan import STAGES, Plan, Step, installed_version, make_plan
 from edgetl.recipe import Recipe, to_toml
-from edgetl.report import exit_code, make_report, shipped_files
+from edgetl.report import exit_code, make_report
 from edgetl.store import Artifact, Store
 from edgetl.student_choice import Auto, StudentChoice, choose_student, with_student
 from edgetl.target import Target
@@ -326,17 +325,10 @@ def _report(
             "student": _read(artifacts["distill"], "model.json")["weights_source"],
         },
         flips=_read(artifacts["verify"], "flips/flips.json"),
-        estimates=_estimates(plan.target, artifacts["export"].path, models),
+        estimates=estimate_built(artifacts["export"].path, models, plan.target),
         accept_estimates=accept_estimates,
         student_choice=None if choice is None else {**choice.as_dict(), "sentence": choice.sentence()},
     )
-
-
-def _estimates(target: Target, folder: Path, models: Sequence[Mapping[str, Any]]) -> dict[str, Estimate | str]:
-    """Of the files that ship, where their latency cannot be measured. No part of any key: it judges and changes nothing."""
-    if target.is_this_machine() or target.budget.latency_p90_ms is None:
-        return {}
-    return estimate_built(folder, [row["file"] for row in shipped_files(target, models)], target)
 
 
 def _lay_out(

@@ -153,7 +153,7 @@ def choose_student(
         reason += f"; {', '.join(unlimited)} sets no limit for latency, so the size of the file alone decided"
     here = [target.name for target in targets if target.is_this_machine()]
     if here:
-        reason += f"; {', '.join(here)} is this machine, of which nothing is published: the build measures it"
+        reason += f"; {', '.join(here)} is this machine, of which nothing is published: chosen by what its kind of processor takes, and measured by the build"
     return StudentChoice(
         best.backbone,
         best.input_size_px,

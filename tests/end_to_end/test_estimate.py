@@ -60,8 +60,16 @@ def test_a_file_that_the_target_cannot_run_and_one_that_is_broken_are_told(tiny_
 def test_what_a_build_reads_in_its_own_process_is_what_the_command_says(tiny_net, tmp_path):
     folder, target = tiny_net(tmp_path), load_target("raspberry-pi-4")
     found, failure = estimate_path(folder, target)
-    built = estimate_built(folder, ["net.tflite", "net.onnx"], target)
+    rows = [
+        {"file": f"net.{kind}", "format": kind, "role": role, "precision": precision}
+        for kind in ("tflite", "onnx")
+        for role, precision in (("student", "int8"), ("teacher", "int8"), ("student", "float32"))
+    ]
+    built = estimate_built(folder, rows, target)
     assert failure is None and len(built) == len(found["models"]) == 2
+    # What is measured, or has no limit to be held to, needs no estimate.
+    unlimited = target.model_copy(update={"budget": target.budget.model_copy(update={"latency_p90_ms": None})})
+    assert estimate_built(folder, rows, load_target("this-machine")) == estimate_built(folder, rows, unlimited) == {}
     for model in found["models"]:
         made = built[Path(model["file"]).name]
         assert isinstance(made, Estimate)
