@@ -104,7 +104,7 @@ def _print_evidence(console: Console, made: list[Row]) -> None:
         console.print(
             Text(
                 f"  {row['latency_ms']:g} ms {row['statistic']}: {row['model']} {row['precision']} at {row['input_size_px']} px, "
-                f"{row['runtime']}{', ' + _threads(row) if on_cpu else ''}, {row['device']}; {row['source']}"
+                f"{row['runtime']}{', ' + _threads(row) if on_cpu else ''}, {row['device']}; {100 * row['likeness']:.0f} % alike; {row['source']}"
             )
         )
     if count > len(first["evidence"]):

@@ -7,8 +7,9 @@ row's evidence, weighed by how alike its conditions are (Rasmussen and Williams 
 
 Its standard deviations rank how sure an answer is; they are not believed. An interval is as many of them wide as it took
 to cover 90% of the published rows, each predicted without itself, among rows predicted from evidence as near as here
-(conformal prediction with normalized scores, classes apart: Vovk et al. 2005, sections 4.5 and 4.6). Leaving rows out
-needs no second fit: with P the inverse covariance, the residuals of rows S given all others are P_SS^-1 (P y)_S.
+(conformal prediction with normalized scores, each class of evidence apart: Vovk et al. 2005). Leaving rows out needs no
+second fit: with P the inverse covariance, the residuals of rows S given all others are P_SS^-1 (P y)_S (Rasmussen and
+Williams, section 5.4.2, for one row).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def test_a_person_reads_the_interval_the_evidence_and_the_verdict_in_eighty_colu
     assert "p90 at most 50 ms" in said and "net.tflite litert-cpu" in said and "net.onnx ort-cpu" in said
     assert "3 published rows of the same chip" in said and "google/XNNPACK README.md at 0085ae3" in said
     assert "no int8 latency of this device is published" in said and "(90% interval)" in said
-    assert "most of the time in net." in said
+    assert "most of the time in net." in said and "% alike" in said
 
 
 def test_a_script_gets_json_that_says_the_same(tiny_net, tmp_path):
