@@ -28,23 +28,27 @@ def build(
     cache: str | Path | None = None,
     overwrite: bool = False,
     strict: bool = False,
+    accept_estimates: bool = False,
 ) -> list[Built]:
     """Build for every target, as `edgetl build` does.
 
     photos: a folder of class folders, a CSV, or a known data set's name. targets: names or paths of .toml files.
-    recipe: tables of recipe.Recipe that differ from its defaults. Returns one Built a target, in order; verdicts are
+    recipe: tables of recipe.Recipe that differ from its defaults; a student.backbone of "auto" is chosen by the targets'
+    budgets. accept_estimates: an estimated latency may decide where the target is not this machine. Returns one Built a target, in order; verdicts are
     in its `report` and `exit_code`. Raises edgetl.errors.EdgetlError for what a user can mend.
     """
     from pathlib import Path
 
     from edgetl import pipeline
     from edgetl.console import PlainDisplay
-    from edgetl.recipe import EFFORTS, make_recipe
+    from edgetl.recipe import EFFORTS, make_recipe, merge
     from edgetl.store import Store, default_cache
+    from edgetl.student_choice import take_auto
     from edgetl.target import load_target
 
     store = Store(Path(cache) if cache is not None else default_cache())
-    made = make_recipe(EFFORTS[effort], dict(recipe or {}))
+    tables, auto = take_auto(merge(EFFORTS[effort], dict(recipe or {})))
+    made = make_recipe(tables)
     return pipeline.build(
         str(photos),
         [load_target(name) for name in targets],
@@ -54,4 +58,6 @@ def build(
         PlainDisplay(),
         overwrite=overwrite,
         strict=strict,
+        auto=auto,
+        accept_estimates=accept_estimates,
     )

@@ -14,6 +14,7 @@ from edgetl import __version__
 from edgetl.cli_bench import bench
 from edgetl.cli_cache import cache_app
 from edgetl.cli_data import data_app
+from edgetl.cli_estimate import estimate
 from edgetl.cli_inspect import inspect
 from edgetl.cli_options import (
     CacheOption,
@@ -48,6 +49,7 @@ app.add_typer(cache_app, name="cache")
 app.command()(verify)
 app.command()(bench)
 app.command()(inspect)
+app.command()(estimate)
 
 
 def _recipe(
@@ -60,8 +62,10 @@ def _recipe(
     input_size: int | None,
     seed: int | None,
     skip_bad: bool,
-) -> Any:
-    from edgetl.recipe import EFFORTS, make_recipe, read_recipe
+) -> tuple[Any, Any]:
+    """(the recipe, what `auto` asks for or None): a student that is to be chosen is the usual one until then."""
+    from edgetl.recipe import EFFORTS, make_recipe, merge, read_recipe
+    from edgetl.student_choice import take_auto
 
     chosen: dict[str, Any] = {"dataset": {}, "teacher": {}, "student": {}, "quantize": {}}
     if teacher:
@@ -82,7 +86,8 @@ def _recipe(
         chosen["seed"] = seed
     # An empty table laid over something that is no table would hide that fault of the recipe.
     chosen = {key: value for key, value in chosen.items() if value != {}}
-    return make_recipe(read_recipe(recipe) if recipe else {}, EFFORTS[effort], chosen)
+    tables, auto = take_auto(merge(merge(read_recipe(recipe) if recipe else {}, EFFORTS[effort]), chosen))
+    return make_recipe(tables), auto
 
 
 @app.command()
@@ -107,14 +112,21 @@ def build(
     strict: Annotated[
         bool, typer.Option("--strict/--no-strict", help="Exit 8 when a check is inconclusive or unmeasured.")
     ] = False,
+    accept_estimates: Annotated[
+        bool,
+        typer.Option(
+            "--accept-estimates/--no-accept-estimates",
+            help="Let an estimated latency decide where the target is not this machine; else it stays unmeasured.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     as_json: JsonOption = False,
     cache: CacheOption = None,
 ) -> None:
     """Train, distil, quantize, export and verify a classifier of PHOTOS for each --target."""
-    made = _recipe(recipe, effort, teacher, student, quantize, weights, input_size, seed, skip_bad)
+    made, auto = _recipe(recipe, effort, teacher, student, quantize, weights, input_size, seed, skip_bad)
     if dry_run:
-        _show_plan(photos, target, made, cache, as_json)
+        _show_plan(photos, target, made, auto, cache, as_json)
         return
     from edgetl import pipeline
     from edgetl.console import make_display, native_chatter_to, print_result
@@ -127,7 +139,16 @@ def build(
     with native_chatter_to(log) as console:
         try:
             results = pipeline.build(
-                photos, targets, made, out, store, make_display(console), overwrite=overwrite, strict=strict
+                photos,
+                targets,
+                made,
+                out,
+                store,
+                make_display(console),
+                overwrite=overwrite,
+                strict=strict,
+                auto=auto,
+                accept_estimates=accept_estimates,
             )
         except KeyboardInterrupt:
             console.print("\nInterrupted. Finished stages and epochs are kept: the same command goes on from there.")
@@ -177,23 +198,20 @@ def plan(
     cache: CacheOption = None,
 ) -> None:
     """Show what a build would run and what is cached."""
-    _show_plan(
-        photos,
-        target,
-        _recipe(recipe, effort, teacher, student, quantize, weights, input_size, seed, skip_bad),
-        cache,
-        as_json,
-    )
+    made, auto = _recipe(recipe, effort, teacher, student, quantize, weights, input_size, seed, skip_bad)
+    _show_plan(photos, target, made, auto, cache, as_json)
 
 
-def _show_plan(photos: str, target: list[str], recipe: Any, cache: Path | None, as_json: bool) -> None:
+def _show_plan(photos: str, target: list[str], recipe: Any, auto: Any, cache: Path | None, as_json: bool) -> None:
     from edgetl import pipeline
     from edgetl.console import plan_table
     from edgetl.target import load_target
 
     store = open_store(cache)
     source = pipeline.find_source(photos, recipe, store, lambda text: None, fetch=False)
-    plans = [pipeline.plan_for(recipe, load_target(name), source) for name in target]
+    targets = [load_target(name) for name in target]
+    recipe, source, choice = pipeline.with_chosen_student(recipe, source, targets, auto)
+    plans = [pipeline.plan_for(recipe, one, source) for one in targets]
     if as_json:
         steps = [
             {
@@ -213,8 +231,11 @@ def _show_plan(photos: str, target: list[str], recipe: Any, cache: Path | None, 
             for made in plans
             for cached in [pipeline.cached_steps(made, store)]
         ]
-        print_json({"photos": len(source.listing.photos), "plans": steps})
+        chosen = {"student_choice": choice.as_dict()} if choice else {}
+        print_json({"photos": len(source.listing.photos), **chosen, "plans": steps})
         return
+    if choice:
+        stdout().print(choice.sentence(), markup=False)
     for made in plans:
         stdout().print(plan_table(made, pipeline.cached_steps(made, store)))
 

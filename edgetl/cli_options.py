@@ -30,7 +30,13 @@ TeacherOption = Annotated[
     str | None,
     typer.Option(help="mobilenetv2-A with A in (0, 1.4], densenet121, densenet169, densenet201, vgg16 or xception."),
 ]
-StudentOption = Annotated[str | None, typer.Option(help="Any of the backbones a teacher can have.")]
+StudentOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Any of the backbones a teacher can have. auto: the largest MobileNetV2, in width and input size, that is "
+        "estimated to keep to the target's budget."
+    ),
+]
 QuantizeOption = Annotated[
     Literal["auto", "ptq", "qat", "none"] | None,
     typer.Option(

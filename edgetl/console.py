@@ -204,22 +204,26 @@ def checks_table(report: Mapping[str, Any]) -> Table:
             f"{check['metric']}\n{check['subject'].replace(' = ', chr(10) + '= ')}",
             _figure(check["metric"], check["measured"], check["interval"]),
             _figure(check["metric"], check["limit"], None),
-            Text(check["status"], style=_STATUS_STYLE[check["status"]]),
+            Text(_verdict(check), style=_STATUS_STYLE[check["status"]]),
         )
     return table
 
 
 def print_checks(console: Console, report: Mapping[str, Any]) -> None:
-    """The table of checks, and a line for each that did not pass."""
+    """The table of checks, and a line for each that did not pass or was not measured."""
     console.print(checks_table(report))
     for check in report["checks"]:
-        if check["status"] != "pass":
+        if check["status"] != "pass" or check["estimated"]:
             console.print(
                 Text.assemble(
-                    (check["status"], _STATUS_STYLE[check["status"]]),
+                    (_verdict(check), _STATUS_STYLE[check["status"]]),
                     f" {check['metric']} {check['subject']}: {check['reason'] or 'past the limit'}",
                 )
             )
+
+
+def _verdict(check: Mapping[str, Any]) -> str:
+    return f"{check['status']}{', estimated' if check['estimated'] else ''}"
 
 
 def _figure(metric: str, value: float | None, interval: Sequence[float] | None) -> str:

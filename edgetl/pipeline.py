@@ -18,12 +18,14 @@ from typing import Any, Protocol
 from edgetl import __version__, machine
 from edgetl.context import Context, Progress
 from edgetl.errors import CollapseError, MissingError, UsageError
+from edgetl.estimation import estimate_built
 from edgetl.initial_weights import look
 from edgetl.machine import installed_version
 from edgetl.plan import STAGES, Plan, Step, make_plan
 from edgetl.recipe import Recipe, to_toml
 from edgetl.report import exit_code, make_report
 from edgetl.store import Artifact, Store
+from edgetl.student_choice import Auto, StudentChoice, choose_student, with_student
 from edgetl.target import Target
 
 _BUILD_MODULES = (
@@ -89,6 +91,11 @@ def find_source(photos: str, recipe: Recipe, store: Store, note: Callable[[str],
         listing = list_photos(folder, index)
     finally:
         index.close()
+    return source_of(listing, recipe)
+
+
+def source_of(listing: Any, recipe: Recipe) -> Source:
+    """Listed photos, with the local weight files that the recipe's nets would begin from."""
     size = recipe.dataset.input_size_px
     found = {role: look(options, size) for role, options in (("teacher", recipe.teacher), ("student", recipe.student))}
     return Source(
@@ -96,6 +103,21 @@ def find_source(photos: str, recipe: Recipe, store: Store, note: Callable[[str],
         {role: options for role, (options, _) in found.items()},
         {f"{role}-weights": file for role, (_, file) in found.items()},
     )
+
+
+def with_chosen_student(
+    recipe: Recipe, source: Source, targets: Sequence[Target], auto: Auto | None
+) -> tuple[Recipe, Source, StudentChoice | None]:
+    """The recipe and its source with the student chosen for the targets, one for all of them. auto None: as they are.
+
+    Raises UsageError when no student fits.
+    """
+    if auto is None:
+        return recipe, source, None
+    classes = len({photo.label for photo in source.listing.photos})
+    choice = choose_student(recipe, targets, classes=classes, input_size_px=auto.input_size_px)
+    recipe = with_student(recipe, choice)
+    return recipe, source_of(source.listing, recipe), choice
 
 
 def plan_for(recipe: Recipe, target: Target, source: Source) -> Plan:
@@ -199,8 +221,12 @@ def build(
     *,
     overwrite: bool = False,
     strict: bool = False,
+    auto: Auto | None = None,
+    accept_estimates: bool = False,
 ) -> list[Built]:
     """Build for every target; one bundle each: `out` itself for one target, `out`/NAME for several.
+
+    auto: the student is to be chosen. accept_estimates: an estimated latency may decide where none can be measured.
 
     Raises EdgetlError for what a user can mend. Verdicts do not raise: they are in the exit codes of the result.
     """
@@ -211,6 +237,9 @@ def build(
     for place in places.values():
         _check_place(place, overwrite)
     source = find_source(photos, recipe, store, display.note, fetch=True)
+    recipe, source, choice = with_chosen_student(recipe, source, targets, auto)
+    if choice is not None:
+        display.note(choice.sentence())
     results = []
     for target in targets:
         if len(targets) > 1:
@@ -223,7 +252,7 @@ def build(
                 raise
             results.append(Built(target, places[target.name], {}, error.exit_code, str(error)))
             continue
-        report = _report(plan, artifacts, stages)
+        report = _report(plan, artifacts, stages, choice, accept_estimates)
         _lay_out(places[target.name], plan, artifacts, report, overwrite)
         results.append(Built(target, places[target.name], report, _verdict_code(report, strict)))
     return results
@@ -273,16 +302,23 @@ def _read(artifact: Artifact, name: str) -> Any:
     return json.loads((artifact.path / name).read_text())
 
 
-def _report(plan: Plan, artifacts: Mapping[str, Artifact], stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _report(
+    plan: Plan,
+    artifacts: Mapping[str, Artifact],
+    stages: Sequence[Mapping[str, Any]],
+    choice: StudentChoice | None,
+    accept_estimates: bool,
+) -> dict[str, Any]:
     trained = [name for name in ("finetune", "distill", "quantize") if name in artifacts]
     histories = {name: _read(artifacts[name], "history.json") for name in trained}
+    models = _read(artifacts["export"], "models.json")
     return make_report(
         plan.target,
         recipe=plan.recipe.model_dump(mode="json"),
         dataset=_read(artifacts["split"], "dataset.json"),
         n_calibrate=histories.get("quantize", {}).get("n_calibrate", 0),
         stages=stages,
-        models=_read(artifacts["export"], "models.json"),
+        models=models,
         measurements=_read(artifacts["verify"], "measurements.json"),
         histories=histories,
         sources={
@@ -290,6 +326,9 @@ def _report(plan: Plan, artifacts: Mapping[str, Artifact], stages: Sequence[Mapp
             "student": _read(artifacts["distill"], "model.json")["weights_source"],
         },
         flips=_read(artifacts["verify"], "flips/flips.json"),
+        estimates=estimate_built(artifacts["export"].path, models, plan.target),
+        accept_estimates=accept_estimates,
+        student_choice=None if choice is None else {**choice.as_dict(), "sentence": choice.sentence()},
     )
 
 

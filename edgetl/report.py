@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from edgetl.errors import EXIT_ACCURACY, EXIT_LATENCY_OR_SIZE, EXIT_NOT_PROVEN, EXIT_OK
+from edgetl.latency_estimate import Estimate
 from edgetl.measure.stats import paired_drop_interval, photos_for_drop, photos_for_share, share_interval
 from edgetl.target import Target
 
@@ -39,7 +40,8 @@ _MOST_STEPS = 8.0
 @dataclass(frozen=True)
 class Check:
     """One verdict. pass: the whole interval is inside the limit; fail: wholly past it; inconclusive: between;
-    unmeasured: could not be measured here, with the reason. interval None: the figure is exact."""
+    unmeasured: could not be measured here, with the reason. interval None: the figure is exact. estimated: the figure is
+    no measurement, and the user said that it may decide."""
 
     metric: str
     subject: str
@@ -48,6 +50,7 @@ class Check:
     interval: tuple[float, float] | None
     status: Status
     reason: str = ""
+    estimated: bool = False
 
 
 def verdict(limit: float, interval: tuple[float, float]) -> Status:
@@ -75,10 +78,18 @@ def shipped_files(target: Target, files: Sequence[Mapping[str, Any]]) -> list[Ma
     ]
 
 
-def judge(target: Target, models: Sequence[Mapping[str, Any]], measurements: Mapping[str, Any]) -> list[Check]:
+def judge(
+    target: Target,
+    models: Sequence[Mapping[str, Any]],
+    measurements: Mapping[str, Any],
+    *,
+    estimates: Mapping[str, Estimate | str] | None = None,
+    accept_estimates: bool = False,
+) -> list[Check]:
     """Every check of a build, in the order of the report. Pure.
 
-    models: rows of models.json. measurements: the verify stage's measurements.json.
+    models: rows of models.json. measurements: the verify stage's measurements.json. estimates: file -> its latency on the
+    target as estimated, or why it could not be; accept_estimates: whether that may decide where nothing was measured.
     """
     checks: list[Check] = []
     shipped = shipped_files(target, models)
@@ -106,7 +117,11 @@ def judge(target: Target, models: Sequence[Mapping[str, Any]], measurements: Map
                 "pass" if size <= target.budget.model_bytes else "fail",
             )
         )
-        checks += _latency_checks(target, row["file"], entry)
+        if target.is_this_machine():
+            checks += _latency_checks(target, row["file"], entry)
+        else:
+            made = (estimates or {}).get(row["file"])
+            checks += absent_latency_checks(target, row["file"], made, accept=accept_estimates)
     precision_of = {row["file"]: row["precision"] for row in models}
     checks += [check for pair in measurements["parity"] for check in parity_checks(pair, precision_of)]
     return checks
@@ -131,18 +146,6 @@ def _latency_checks(target: Target, file: str, entry: Mapping[str, Any]) -> list
     limit = target.budget.latency_p90_ms
     if limit is None:
         return []
-    if not target.is_this_machine():
-        return [
-            Check(
-                "latency_p90_ms",
-                file,
-                limit,
-                None,
-                None,
-                "unmeasured",
-                f"this machine is not a {target.device.description}; what it measured here says nothing about one",
-            )
-        ]
     checks = []
     for runtime in target.runtimes:
         if _FORMAT_OF[_kind(runtime)] != file.rsplit(".", 1)[1]:
@@ -161,6 +164,29 @@ def _latency_checks(target: Target, file: str, entry: Mapping[str, Any]) -> list
             reason = f"{figures['runs']} runs, {figures['threads']} threads"
             checks.append(Check("latency_p90_ms", subject, limit, figures["p90_ms"], (low, high), status, reason))
     return checks
+
+
+def absent_latency_checks(target: Target, file: str, made: Estimate | str | None, *, accept: bool) -> list[Check]:
+    """The latency check of a target that this machine is not; none where it has no limit.
+
+    It is unmeasured, with the estimate in its reason; accept: the estimate's interval decides, and the reason says so.
+    """
+    limit = target.budget.latency_p90_ms
+    if limit is None:
+        return []
+    reason = f"this machine is not a {target.device.description}; what it measured here says nothing about one"
+    if isinstance(made, Estimate) and accept:
+        said = f"estimated, not measured (--accept-estimates): {made.sentence()}"
+        status = verdict(limit, made.p90_interval_ms)
+        subject = f"{file}@{made.runtime}"
+        return [
+            Check("latency_p90_ms", subject, limit, made.p90_ms, made.p90_interval_ms, status, said, estimated=True)
+        ]
+    if made is not None:
+        reason += (
+            f"; {made.sentence()}, which decides nothing" if isinstance(made, Estimate) else f"; no estimate: {made}"
+        )
+    return [Check("latency_p90_ms", file, limit, None, None, "unmeasured", reason)]
 
 
 def parity_checks(pair: Mapping[str, Any], precision_of: Mapping[str, str]) -> list[Check]:
@@ -250,14 +276,17 @@ def make_report(
     histories: Mapping[str, Any],
     sources: Mapping[str, Any],
     flips: Mapping[str, Any] | None = None,
+    estimates: Mapping[str, Estimate | str] | None = None,
+    accept_estimates: bool = False,
+    student_choice: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """report.json as plain data. histories: stage -> its history.json; sources: role -> where weights began; flips: the
-    verify stage's flips.json."""
+    verify stage's flips.json. estimates, accept_estimates: see judge. student_choice: of `--student auto`."""
     counts = {
         split: sum(1 for photo in dataset["photos"] if photo["split"] == split)
         for split in ("train", "validate", "test")
     }
-    checks = judge(target, models, measurements)
+    checks = judge(target, models, measurements, estimates=estimates, accept_estimates=accept_estimates)
     shipped = {row["file"] for row in shipped_files(target, models)}
     rows = []
     for row in models:
@@ -276,7 +305,13 @@ def make_report(
             "is_this_machine": target.is_this_machine(),
         },
         "references": [reference.model_dump() for reference in target.references],
+        "estimates": {
+            f"models/{file}": made.as_dict() if isinstance(made, Estimate) else {"why_not": made}
+            for file, made in (estimates or {}).items()
+        },
+        "estimates_accepted": accept_estimates,
         "recipe": recipe,
+        "student_choice": student_choice,
         "dataset": {
             "classes": dataset["classes"],
             **{f"n_{split}": count for split, count in counts.items()},

@@ -102,7 +102,9 @@ def _verdict(checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         are = "is" if n_open == 1 else "are"
         sentence = f"No check failed, but {n_open} of {len(checks)} {are} not proven: {' and '.join(unproven)}."
         return {"status": "inconclusive", "word": "not proven", "sentence": sentence}
-    return {"status": "pass", "word": "passed", "sentence": f"All {len(checks)} checks passed."}
+    n_estimated = sum(1 for check in checks if check.get("estimated"))
+    by = f", {n_estimated} of them by an estimate that the build was told to accept" if n_estimated else ""
+    return {"status": "pass", "word": "passed", "sentence": f"All {len(checks)} checks passed{by}."}
 
 
 def _facts(report: Mapping[str, Any]) -> list[dict[str, str]]:

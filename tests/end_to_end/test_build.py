@@ -287,6 +287,22 @@ def test_another_budget_reruns_no_stage(work: Path, built: object) -> None:
     assert rebuilt.returncode in (6, 7)
 
 
+def test_an_estimated_latency_decides_only_when_accepted_and_that_reruns_no_stage(work: Path, built: object) -> None:
+    edgetl(*build_command(work, "accepted"), "--accept-estimates", cache=work / "cache")
+    reports = [json.loads((work / name / "report.json").read_text()) for name in ("first", "accepted")]
+    assert all(stage["cached"] for stage in reports[1]["stages"])
+    without, with_them = (
+        [check for check in report["checks"] if check["metric"] == "latency_p90_ms"] for report in reports
+    )
+    assert [(check["status"], check["estimated"]) for check in without] == [("unmeasured", False)] * 2
+    assert all("estimated p90" in check["reason"] for check in without)
+    assert [(check["status"], check["estimated"]) for check in with_them] == [("pass", True)] * 2
+    assert reports[0]["estimates"] == reports[1]["estimates"] != {}
+    page = (work / "accepted" / "report.html").read_text()
+    assert page.count('<span class="badge">estimated</span>') == 2
+    assert "estimated</span>" not in (work / "first" / "report.html").read_text()
+
+
 def test_auto_tells_every_attempt_and_takes_the_first_within_the_budget(work: Path, built: object) -> None:
     done = edgetl(*build_command(work, "auto"), "--quantize", "auto", cache=work / "cache")
     assert done.returncode in VERDICTS, done.stderr

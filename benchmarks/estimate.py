@@ -1,0 +1,168 @@
+"""How right `edgetl estimate` is: every published latency left out once and estimated from the others.
+
+    python benchmarks/estimate.py [--csv FILE]
+
+Writes a row for each published figure: as published and as a mean of runs (what is compared), the estimate, its 90%
+interval, how near the nearest other evidence was, and whether the interval covers the figure. Neither the estimate nor
+the interval's width has seen the row. Then the same with more left out together: all rows of a chip with one runtime and
+precision, all of a chip, all of a core; that is what an estimate for a device without rows rests on. Half a minute at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tables import print_table
+
+from edgetl.latency_estimate import nothing_follows
+from edgetl.latency_model import LEVELS, SCALES, Evidence, Prediction, Scales, group_of
+from edgetl.measure.stats import quantile
+from edgetl.published_latencies import Published, published_latencies
+
+HEADER = [
+    "device",
+    "chip",
+    "processor",
+    "model",
+    "precision",
+    "input_size_px",
+    "runtime",
+    "threads",
+    "published_ms",
+    "statistic",
+    "mean_ms",
+    "estimate_ms",
+    "low_ms",
+    "high_ms",
+    "evidence",
+    "covered",
+]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One published row and what the others say of it; None where they are too few to say anything."""
+
+    row: Published
+    said: Prediction | None
+
+    @property
+    def covered(self) -> bool:
+        return self.said is not None and self.said.low_ms <= self.row.mean_ms <= self.said.high_ms
+
+    @property
+    def error_factor(self) -> float:
+        """How many times too large or too small the estimate is."""
+        assert self.said is not None
+        return math.exp(abs(math.log(self.said.ms / self.row.mean_ms)))
+
+
+def evidence_by_group(rows: Sequence[Published], scales: dict[str, Scales] | None = None) -> list[Evidence]:
+    """The rows of each group that are evidence for each other."""
+    groups = dict.fromkeys(group_of(row.conditions.kind) for row in rows)
+    return [
+        Evidence([row for row in rows if group_of(row.conditions.kind) == group], (scales or SCALES)[group])
+        for group in groups
+    ]
+
+
+def leave_one_out(rows: Sequence[Published], scales: dict[str, Scales] | None = None) -> list[Tested]:
+    """Each row, estimated from all others."""
+    return [
+        tested
+        for evidence in evidence_by_group(rows, scales)
+        for i in range(len(evidence.rows))
+        for tested in _tested(evidence, [i])
+    ]
+
+
+def leave_blocks_out(rows: Sequence[Published], level: str) -> list[Tested]:
+    """Each row that has evidence of a level once all nearer rows are left out with it."""
+    return [
+        tested
+        for evidence in evidence_by_group(rows)
+        for block in evidence.blocks(level)
+        for tested in _tested(evidence, block)
+    ]
+
+
+def _tested(evidence: Evidence, block: Sequence[int]) -> Iterator[Tested]:
+    for i, said in zip(block, evidence.predict_without(block), strict=True):
+        silent = nothing_follows(evidence, evidence.rows[i].conditions, said.level, block)
+        yield Tested(evidence.rows[i], None if silent else said)
+
+
+def summary(name: str, tested: Sequence[Tested]) -> list[str]:
+    """Cells: what, rows, chips, share covered, error factors, the interval's ends as a factor, rows without an estimate."""
+    said = [one for one in tested if one.said is not None]
+    silent = str(len(tested) - len(said))
+    if not said:
+        return [name, "0", "0", "-", "-", "-", "-", silent]
+    errors = [one.error_factor for one in said]
+    return [
+        name,
+        str(len(said)),
+        str(len({one.row.conditions.chip for one in said})),
+        f"{100 * sum(one.covered for one in said) / len(said):.1f} %",
+        f"{quantile(errors, 0.5):.2f}",
+        f"{quantile(errors, 0.9):.2f}",
+        f"{quantile([one.said.factor() for one in said if one.said], 0.5):.2f}",
+        silent,
+    ]
+
+
+def row_of(tested: Tested) -> list[object]:
+    row, said = tested.row, tested.said
+    of = row.conditions
+    figures = ["", "", "", ""] if said is None else [*(f"{ms:.4g}" for ms in (said.ms, said.low_ms, said.high_ms)), said.level]  # fmt: skip
+    return [
+        of.board,
+        of.chip,
+        of.kind,
+        row.model,
+        row.precision,
+        row.input_size_px,
+        of.runtime,
+        of.threads,
+        row.latency_ms,
+        row.statistic,
+        f"{row.mean_ms:.4g}",
+        *figures,
+        "" if said is None else "yes" if tested.covered else "no",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
+    arguments = parser.parse_args()
+    rows = published_latencies()
+    alone = leave_one_out(rows)
+    with arguments.csv.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([HEADER, *map(row_of, alone)])
+    table = [summary("one row", alone)]
+    table += [
+        summary(f"one row, evidence: {level}", [one for one in alone if one.said and one.said.level == level])
+        for level in LEVELS
+    ]
+    table += [
+        summary(f"one row, {kind}", [one for one in alone if one.row.conditions.kind == kind])
+        for kind in ("cpu", "gpu", "npu", "mcu")
+    ]
+    left_out = ("a chip's rows of one runtime and precision", "all rows of a chip", "all rows of a core")
+    table += [
+        summary(f"{name}: {level}", leave_blocks_out(rows, level))
+        for name, level in zip(left_out, LEVELS[1:], strict=True)
+    ]
+    print_table(
+        ["left out", "rows", "chips", "covered", "error x, median", "x, 90 %", "interval x", "no estimate"], table
+    )
+
+
+if __name__ == "__main__":
+    main()
