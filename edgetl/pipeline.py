@@ -5,24 +5,20 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import json
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgetl import __version__, machine
+from edgetl.bundle_layout import check_place, lay_out, read_json
 from edgetl.context import Context, Progress
 from edgetl.errors import CollapseError, MissingError, UsageError
 from edgetl.estimation import estimate_built
 from edgetl.initial_weights import look
-from edgetl.machine import installed_version
 from edgetl.plan import STAGES, Plan, Step, make_plan
-from edgetl.recipe import Recipe, to_toml
+from edgetl.recipe import Recipe
 from edgetl.report import exit_code, make_report
 from edgetl.store import Artifact, Store
 from edgetl.student_choice import Auto, StudentChoice, choose_student, with_student
@@ -235,7 +231,7 @@ def build(
     if len(places) != len(targets):
         raise UsageError("A target is named twice.")
     for place in places.values():
-        _check_place(place, overwrite)
+        check_place(place, overwrite)
     source = find_source(photos, recipe, store, display.note, fetch=True)
     recipe, source, choice = with_chosen_student(recipe, source, targets, auto)
     if choice is not None:
@@ -253,7 +249,7 @@ def build(
             results.append(Built(target, places[target.name], {}, error.exit_code, str(error)))
             continue
         report = _report(plan, artifacts, stages, choice, accept_estimates)
-        _lay_out(places[target.name], plan, artifacts, report, overwrite)
+        lay_out(places[target.name], plan, artifacts, report, overwrite)
         results.append(Built(target, places[target.name], report, _verdict_code(report, strict)))
     return results
 
@@ -264,44 +260,6 @@ def _verdict_code(report: Mapping[str, Any], strict: bool) -> int:
     return exit_code([Check(**check) for check in report["checks"]], strict=strict)
 
 
-def _check_place(place: Path, overwrite: bool) -> None:
-    if place.resolve() == Path.cwd():
-        raise UsageError("The bundle cannot be the folder you are in.", fix="name a folder in it: --out out")
-    if place.exists() and not place.is_dir():
-        raise UsageError(f"{place} is a file.", fix="name a folder with --out")
-    if place.is_dir() and any(place.iterdir()):
-        if not overwrite:
-            raise UsageError(
-                f"{place} is not empty.",
-                why="a build never writes over what is there by itself",
-                fix="name another folder with --out, or allow it with --overwrite",
-            )
-        if not all((place / name).is_file() for name in ("report.json", "contract.json", "lock.json", "recipe.toml")):
-            raise UsageError(
-                f"{place} was not made by edgetl.",
-                why="--overwrite replaces bundles, and nothing else",
-                fix="name another folder with --out",
-            )
-    try:
-        place.resolve().parent.mkdir(parents=True, exist_ok=True)
-        with _temporary_beside(place.resolve()):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"The bundle cannot be put at {place}.", why=str(error), fix="name another folder with --out"
-        ) from None
-    if os.path.ismount(place):
-        raise UsageError(
-            f"{place} is a mount point.",
-            why="a bundle is moved into place whole",
-            fix=f"name a folder in it: --out {place / 'bundle'}",
-        )
-
-
-def _read(artifact: Artifact, name: str) -> Any:
-    return json.loads((artifact.path / name).read_text())
-
-
 def _report(
     plan: Plan,
     artifacts: Mapping[str, Artifact],
@@ -310,109 +268,23 @@ def _report(
     accept_estimates: bool,
 ) -> dict[str, Any]:
     trained = [name for name in ("finetune", "distill", "quantize") if name in artifacts]
-    histories = {name: _read(artifacts[name], "history.json") for name in trained}
-    models = _read(artifacts["export"], "models.json")
+    histories = {name: read_json(artifacts[name], "history.json") for name in trained}
+    models = read_json(artifacts["export"], "models.json")
     return make_report(
         plan.target,
         recipe=plan.recipe.model_dump(mode="json"),
-        dataset=_read(artifacts["split"], "dataset.json"),
+        dataset=read_json(artifacts["split"], "dataset.json"),
         n_calibrate=histories.get("quantize", {}).get("n_calibrate", 0),
         stages=stages,
         models=models,
-        measurements=_read(artifacts["verify"], "measurements.json"),
+        measurements=read_json(artifacts["verify"], "measurements.json"),
         histories=histories,
         sources={
-            "teacher": _read(artifacts["finetune"], "model.json")["weights_source"],
-            "student": _read(artifacts["distill"], "model.json")["weights_source"],
+            "teacher": read_json(artifacts["finetune"], "model.json")["weights_source"],
+            "student": read_json(artifacts["distill"], "model.json")["weights_source"],
         },
-        flips=_read(artifacts["verify"], "flips/flips.json"),
+        flips=read_json(artifacts["verify"], "flips/flips.json"),
         estimates=estimate_built(artifacts["export"].path, models, plan.target),
         accept_estimates=accept_estimates,
         student_choice=None if choice is None else {**choice.as_dict(), "sentence": choice.sentence()},
     )
-
-
-def _lay_out(
-    place: Path, plan: Plan, artifacts: Mapping[str, Artifact], report: Mapping[str, Any], overwrite: bool
-) -> None:
-    """Write the bundle beside its place and move it there whole."""
-    from edgetl.report_html import render_html
-
-    place = place.resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary_beside(place) as folder:
-        models = folder / "models"
-        models.mkdir()
-        for row in report["models"]:
-            shutil.copyfile(artifacts["export"].path / Path(row["file"]).name, folder / row["file"])
-        for name in ("golden", "flips"):
-            shutil.copytree(artifacts["verify"].path / name, folder / name)
-        labels = "\n".join(report["dataset"]["classes"]) + "\n"
-        (folder / "labels.txt").write_text(labels, encoding="utf-8")
-        (folder / "contract.json").write_text(json.dumps(_contract(artifacts, report, labels), indent=1))
-        (folder / "recipe.toml").write_text(to_toml(plan.recipe), encoding="utf-8")
-        (folder / "lock.json").write_text(json.dumps(_lock(plan, artifacts, report), indent=1))
-        (folder / "report.json").write_text(json.dumps(report, indent=1))
-        (folder / "report.html").write_text(render_html(report, _thumbnails(folder / "flips")), encoding="utf-8")
-        if place.is_dir() and not overwrite:
-            place.rmdir()  # empty, or somebody else's by now: then this fails and nothing is lost
-        aside = folder.with_name(f"{folder.name}-old")
-        if place.is_dir():
-            os.replace(place, aside)  # the old bundle is gone only when the new one is there
-        os.replace(folder, place)
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _thumbnails(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.jpg"))}
-
-
-@contextlib.contextmanager
-def _temporary_beside(place: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _contract(artifacts: Mapping[str, Artifact], report: Mapping[str, Any], labels: str) -> dict[str, Any]:
-    import hashlib
-
-    files = {
-        row["file"]: {
-            "input": row["input"],
-            "output": row["output"],
-            "sha256": row["sha256"],
-            "smallest_runtime": row["runtime"],
-        }
-        for row in report["models"]
-        if row["role"] == "student"
-    }
-    return {
-        "schema_version": 1,
-        "input": _read(artifacts["verify"], "input.json"),
-        "output": {"kind": "softmax probabilities, one a class, in the order of labels.txt"},
-        "labels": {
-            "file": "labels.txt",
-            "count": len(report["dataset"]["classes"]),
-            "sha256": hashlib.sha256(labels.encode()).hexdigest(),
-        },
-        "files": files,
-    }
-
-
-def _lock(plan: Plan, artifacts: Mapping[str, Artifact], report: Mapping[str, Any]) -> dict[str, Any]:
-    packages = sorted({package for stage in STAGES.values() for package in stage.libraries})
-    return {
-        "schema_version": 1,
-        "edgetl": __version__,
-        "python": report["machine"]["python"],
-        "versions": {package: version for package in packages if (version := installed_version(package))},
-        "dataset": report["dataset"]["fingerprint"],
-        "seed": plan.recipe.seed,
-        "weights": report["weights"],
-        "instruction_set": list(machine.instruction_set()),
-        "stages": {step.name: {"key": step.key, "sha256": artifacts[step.name].sha256} for step in plan.steps},
-    }
