@@ -1,4 +1,4 @@
-"""Run a plan over the store; lay out the bundle. The only owner of the work folder."""
+"""Run a plan over the store. The only owner of the work folder."""
 
 from __future__ import annotations
 
