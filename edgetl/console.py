@@ -340,7 +340,7 @@ def print_doctor(console: Console, facts: Mapping[str, Any]) -> None:
     # Backends that lack the same are one row.
     alike: dict[tuple[str, str], list[str]] = {}
     for name, found in facts["runtimes"].items():
-        text = f"ready: {found['device']}" if found["available"] else f"no: {found['reason']}"
+        text = f"ready: {found['device']}" if found["available"] else f"not ready: {found['reason']}"
         alike.setdefault((found["version"], text), []).append(name)
     for (version, text), names in alike.items():
         table.add_row("\n".join(names), version, Text(text))

@@ -9,8 +9,8 @@ the adapter has it. `litert-gpu-float32` enforces float32, so that what is left 
 between it and litert-cpu the kernels. An adapter without float16 (SwiftShader) gives bit for bit the same in both.
 
 int8. The GPU takes int8 files whole. Its answers are as near XNNPACK's as LiteRT's own kernels are (MobileNetV2 on
-flowers, 30 images of colour patches: 6 steps of the output's grid apart at most, LiteRT's own kernels 8), but it is not
-integer arithmetic that makes them: simulated, they took no less time than float32.
+flowers, 30 images of colour patches: 6 steps of the output's grid apart at most, LiteRT's own kernels 8); whether it
+computes with integers it does not tell. Files with 16-bit activations it refuses ("Tensor type(INT16) is not supported").
 
 Time. `run_by_index` returns before a GPU is done; reading the output waits for it. LiteRT's WebGPU does not profile
 ("UNIMPLEMENTED: Profile is not implemented"), so these sessions have no `profile`.
@@ -35,6 +35,7 @@ from edgetl.runtimes.litert_probe import Found, ask_accelerator, has_gpu_library
 from edgetl.runtimes.placement import Placement
 
 FLOAT32 = "litert-gpu-float32"
+_CARRIED = {"float32", "float16", "int8", "uint8", "int32"}  # what a TensorBuffer of the wheel reads and writes
 _CPU = "LiteRT on the CPU"
 _SIMULATE = "without a GPU, `make test-gpu-sim` shows how one is simulated"
 # functools.cache lets two threads ask at once, and doctor asks for all backends in parallel.
@@ -138,6 +139,9 @@ class CompiledSession:
         self.input_shape = tuple(int(size) for size in self._input["shape"])
         self.output_step = float(self._output["quantization"][0])
         self._compiled, self._placement = self._open(threads, backend, allow_fallback=allow_fallback)
+        lost = {tensor["dtype"].__name__ for tensor in (self._input, self._output)} - _CARRIED
+        if lost:
+            raise ValueError(f"LiteRT's Python buffers carry no {' and no '.join(sorted(lost))} tensors")
         (self._source,), (self._sink,) = self._compiled.create_input_buffers(0), self._compiled.create_output_buffers(0)
         self._image = np.zeros(self.input_shape, self._input["dtype"])
 
@@ -159,8 +163,11 @@ class CompiledSession:
             return compile_model(self._model, "cpu", cpu_threads=threads), self._whole(_CPU, "cpu")
         found = ask_accelerator(self._kind, self._model)
         if not allow_fallback:
-            ops = "; ".join(found.refused_ops[:5])
-            raise PlacementError(backend, f"it refuses the model: {ops or found.why or refusal}")
+            shown = [
+                *found.refused_ops[:3],
+                *([f"and {len(found.refused_ops) - 3} more"] * (len(found.refused_ops) > 3)),
+            ]
+            raise PlacementError(backend, f"it refuses the model: {'; '.join(shown) or found.why or refusal}")
         try:
             compiled = compile_model(self._model, self._kind, float32=float32, cpu_threads=threads)
         except RuntimeError:
@@ -184,7 +191,7 @@ class CompiledSession:
         rows = []
         for image in images:
             self._image = to_grid(image[None], self._input["dtype"], *self._input["quantization"])
-            out = self._answer()
+            out = self._answer()[0]
             scale, zero_point = self._output["quantization"]
             rows.append((out.astype(np.float32) - zero_point) * np.float32(scale) if scale else out)
         return np.stack(rows)
@@ -196,7 +203,9 @@ class CompiledSession:
     def _answer(self) -> Any:
         self._source.write(self._image)
         self._compiled.run_by_index(0, [self._source], [self._sink])
-        return self._sink.read(int(np.prod(self._output["shape"])), self._output["dtype"])
+        return self._sink.read(int(np.prod(self._output["shape"])), self._output["dtype"]).reshape(
+            self._output["shape"]
+        )
 
     def placement(self) -> Placement:
         """The file's ops: all on the accelerator, or what is known of a model that was allowed to use the CPU. How many

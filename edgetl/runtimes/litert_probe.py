@@ -43,7 +43,7 @@ _TIMEOUT_S = 60.0
 class Found:
     """opened: on the accelerator alone, wholly, and a model of one op gave the right answer. why: else. adapter: the
     GPU's name, "" where it is not told. simulated: it is a program on the CPU. lacking: shared libraries that do not
-    load, in the loader's words. refused_ops: ops the GPU does not take, and why. split: how many ops it would take, and
+    load, and why. refused_ops: ops the GPU does not take, and why. split: how many ops it would take, and
     leave to the CPU; None where that is not told."""
 
     opened: bool
@@ -138,5 +138,6 @@ def _lacking(kind: str) -> list[str]:
         try:
             ctypes.CDLL(library)
         except OSError as error:
-            lacking.append(str(error))
+            name, _, why = str(error).partition(": ")
+            lacking.append(f"{name} cannot be loaded" if why.endswith("No such file or directory") else str(error))
     return lacking
