@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from edgetl import __version__
+from edgetl.cli_bench import bench
 from edgetl.cli_cache import cache_app
 from edgetl.cli_data import data_app
 from edgetl.cli_inspect import inspect
@@ -45,6 +46,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(targets_app, name="targets")
 app.add_typer(cache_app, name="cache")
 app.command()(verify)
+app.command()(bench)
 app.command()(inspect)
 
 
@@ -246,11 +248,11 @@ def doctor(as_json: JsonOption = False, cache: CacheOption = None) -> None:
     from edgetl.console import print_doctor
     from edgetl.initial_weights import keras_models_folder
     from edgetl.pipeline import missing_build_modules
-    from edgetl.plan import STAGES, installed_version
+    from edgetl.plan import STAGES
     from edgetl.runtimes import survey
 
     packages = sorted({package for stage in STAGES.values() for package in stage.libraries})
-    versions = {package: installed_version(package) for package in packages}
+    versions = {package: machine.installed_version(package) for package in packages}
     lacking = missing_build_modules()
     store = open_store(cache)
     weights = keras_models_folder()

@@ -13,7 +13,6 @@ for a GPU or an NPU and would run on the CPU, even in part, raises PlacementErro
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+from edgetl import machine
 from edgetl.errors import DataError, MissingError
 from edgetl.runtimes.placement import Placement
 
@@ -116,12 +116,8 @@ def simulated(name: str) -> bool:
 def version(name: str) -> str:
     """The version of a backend's library, "" when it is not installed."""
     package = RUNTIMES[name].package
-    for distribution in _DISTRIBUTIONS.get(package, (package,)):
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ""
+    versions = map(machine.installed_version, _DISTRIBUTIONS.get(package, (package,)))
+    return next((found for found in versions if found), "")
 
 
 def survey() -> dict[str, dict[str, Any]]:

@@ -1,0 +1,72 @@
+"""What rows say of each other: whether one model is slower than another, whether two backends give the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgetl.bench.rows import Row
+from edgetl.bench.schedule import rounds_of_two
+from edgetl.measure.stats import paired_ratio, paired_ratio_interval
+from edgetl.runtimes import RUNTIMES
+
+SLOWER, WITHIN, UNDECIDED = "slower", "within", "undecided"
+
+
+def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> dict[str, Any]:
+    """{baseline, candidate, ratio, interval, max_ratio, pairs, verdict}: of the candidate's median over the baseline's, in
+    each round; of those the median over rounds, and its 95% interval by bootstrap of the rounds.
+
+    slower: the whole interval is past max_ratio; within: none of it is; undecided: it lies on both sides.
+    """
+    first, second = rounds_of_two([baseline, candidate])
+    low, high = paired_ratio_interval(second, first)
+    verdict = SLOWER if low > max_ratio else WITHIN if high <= max_ratio else UNDECIDED
+    return {
+        "baseline": baseline.job.name,
+        "candidate": candidate.job.name,
+        "ratio": paired_ratio(second, first),
+        "interval": [low, high],
+        "max_ratio": max_ratio,
+        "pairs": len(first),
+        "verdict": verdict,
+    }
+
+
+def note_parity(rows: Sequence[Row]) -> None:
+    """Set each row's `parity`: how far its answers to the same few images are from another row's.
+
+    The other is the same file on the everyday backend of its format; of that one itself, the float32 file of the same
+    format. {with, images, same_label, max_abs}: max_abs of probabilities.
+    """
+    answered = [row for row in rows if row.opened.get("answers")]
+    for row in answered:
+        other = _reference(row, answered)
+        if other is None or len(other.opened["answers"][0]) != len(row.opened["answers"][0]):
+            continue
+        pairs = list(zip(row.opened["answers"], other.opened["answers"], strict=False))
+        row.parity = {
+            "with": other.job.name,
+            "images": len(pairs),
+            "same_label": sum(a.index(max(a)) == b.index(max(b)) for a, b in pairs),
+            "max_abs": max(abs(x - y) for a, b in pairs for x, y in zip(a, b, strict=True)),
+        }
+
+
+def _reference(row: Row, rows: Sequence[Row]) -> Row | None:
+    everyday = [other for other in rows if RUNTIMES[other.job.backend].everyday and other is not row]
+    same_file = [other for other in everyday if other.job.model == row.job.model]
+    if same_file and not RUNTIMES[row.job.backend].everyday:
+        return same_file[0]
+    if row.job.about.get("precision") == "float32" and row.job.model.is_file():
+        return None
+    suffix = row.job.model.suffix if row.job.model.is_file() else ".tflite"
+    folder = row.job.model.parent
+    floats = [
+        other
+        for other in everyday
+        if other.job.about.get("precision") == "float32"
+        and other.job.model.suffix == suffix
+        and (other.job.model.parent == folder or row.job.model.is_dir())
+    ]
+    return floats[0] if floats else None
