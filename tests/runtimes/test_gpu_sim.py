@@ -23,6 +23,7 @@ from tf_keras import Model, layers
 from edgetl import machine
 from edgetl.backbones import load_family
 from edgetl.backbones.models import set_seeds
+from edgetl.errors import EXIT_MISSING
 from edgetl.formats.tflite_float import write_tflite_float
 from edgetl.formats.tflite_int8 import write_tflite_int8
 from edgetl.quantization.fake import all_tensors
@@ -68,8 +69,8 @@ json.dump({"rows": rows, "device": device}, open(folder / "found.json", "w"))
 """
 
 
-def simulated(folder: Path, driver: Path, asked: list[tuple[str, str, bool]]) -> dict[str, Any]:
-    """What PROGRAM found in a process that sees this Vulkan driver and no other."""
+def with_driver(driver: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python in a process that sees this Vulkan driver and no other."""
     path = os.pathsep.join([str(driver.parent), os.environ.get("LD_LIBRARY_PATH", "")]).rstrip(os.pathsep)
     env = {
         **os.environ,
@@ -79,8 +80,14 @@ def simulated(folder: Path, driver: Path, asked: list[tuple[str, str, bool]]) ->
         "LD_LIBRARY_PATH": path,
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(asked)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, *arguments], env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def simulated(folder: Path, driver: Path, asked: list[tuple[str, str, bool]]) -> dict[str, Any]:
+    """What PROGRAM found."""
+    done = with_driver(driver, "-c", PROGRAM, str(folder), json.dumps(asked))
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads((folder / "found.json").read_text())
 
@@ -196,7 +203,7 @@ def test_without_float16_on_the_adapter_enforcing_float32_changes_nothing(file, 
 @needs_driver
 def test_an_op_that_the_gpu_does_not_take_is_a_refusal_that_names_it(found):
     row = found("refused")
-    assert row["exit_code"] == 3
+    assert row["exit_code"] == EXIT_MISSING
     assert row["what"] == "litert-gpu was asked for and would not run on the GPU."
     assert "MATRIX_DIAG" in row["why"]
 
@@ -216,16 +223,24 @@ def test_a_simulated_gpu_is_called_one(found):
     assert "its latency means nothing" in found.device["name"]
 
 
-def test_without_a_driver_the_backend_says_so_in_one_line_and_nothing_runs_on_the_cpu_unasked(tmp_path):
+def test_without_a_driver_the_command_says_so_in_one_line_with_exit_code_3(tmp_path):
+    (tmp_path / "net.tflite").write_bytes(SMALLEST_MODEL)
+    arguments = ["-m", "edgetl", "bench", str(tmp_path / "net.tflite"), "--backend", "litert-gpu"]
+    done = with_driver(tmp_path / "no-driver.json", *arguments)
+    assert done.returncode == EXIT_MISSING
+    assert done.stdout == ""
+    what, fix = done.stderr.splitlines()
+    assert what.startswith("edgetl: litert-gpu is not here: no Vulkan ")
+    assert "make test-gpu-sim" in what
+    assert fix.startswith("  fix: `edgetl doctor`")
+
+
+def test_without_a_driver_nothing_runs_on_the_cpu_unasked(tmp_path):
     (tmp_path / "net.tflite").write_bytes(SMALLEST_MODEL)
     np.save(tmp_path / "images.npy", np.ones((1, 1, 1, 4), np.float32))
     asked = [("net.tflite", "litert-gpu", allowed) for allowed in (False, True)]
     answers = simulated(tmp_path, tmp_path / "no-driver.json", asked)
     refused, fallen_back = answers["rows"]
-    assert refused["exit_code"] == 3
-    assert refused["what"] == "litert-gpu is not here."
-    assert "Vulkan" in refused["why"]
-    assert "make test-gpu-sim" in refused["why"]
-    assert "\n" not in refused["why"]
+    assert (refused["what"], refused["exit_code"]) == ("litert-gpu is not here.", EXIT_MISSING)
     assert fallen_back["placement"]["devices"] == {"LiteRT on the CPU": "cpu"}
     assert answers["device"] == {"name": machine.processor(), "simulated": False}
