@@ -73,8 +73,8 @@ class LiteRtSession:
         return Placement(counts, {_DELEGATE: "cpu", _BUILTIN: "cpu"}, macs)
 
     def profile(self, runs: int) -> list[dict[str, Any]]:
-        """Every operator that ran: {op, name, ms, executor}, ms the mean of `runs` runs, slowest first. Profiling itself
-        takes time: shares are what to read. See runtimes.litert_profile."""
+        """Every operator that ran: {op, name, ms, executor}, slowest first. Profiling itself takes time: shares are what
+        to read. See runtimes.litert_profile."""
         image = self._interpreter.get_tensor(self._input["index"]).tobytes()
         names = {int(tensor["index"]): str(tensor["name"]) for tensor in self._interpreter.get_tensor_details()}
         ops = [

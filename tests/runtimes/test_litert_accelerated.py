@@ -152,4 +152,5 @@ def test_whatever_a_child_does_there_is_an_answer(what, facts, why, tmp_path, mo
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     reply = child.ask("question", what, given=b"abc", timeout_s=1 if what == "hang" else 60)
     assert (reply.facts, reply.why) == (facts, why)
-    assert "chatter" in reply.chatter
+    # On a busy machine a second may end before the child has begun.
+    assert what == "hang" or "chatter" in reply.chatter
