@@ -1,11 +1,15 @@
 # make demo   sets everything up and builds a classifier from real photos
 # make test   sets everything up and runs the tests, the linter and the type checker
+# make test-gpu-sim   tests LiteRT's GPU backend on a GPU that SwiftShader simulates on the CPU
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint lock clean
+# SwiftShader, a Vulkan driver that computes on the CPU, comes with Chromium: with Debian's package chromium-common, or with Chrome.
+GPU_SIM_DRIVER ?= $(firstword $(wildcard /usr/lib/chromium/vk_swiftshader_icd.json /opt/google/chrome/vk_swiftshader_icd.json) /usr/lib/chromium/vk_swiftshader_icd.json)
+
+.PHONY: setup demo test test-gpu-sim lint lock clean
 setup: $(STAMP)
 
 $(STAMP): constraints.txt pyproject.toml
@@ -22,6 +26,16 @@ demo: setup
 
 test: setup lint
 	$(BIN)/python -m pytest --doctest-modules
+
+# Part of `make test` where the driver is there; here it is fetched if it can be, and nothing is skipped.
+test-gpu-sim: setup $(GPU_SIM_DRIVER)
+	GPU_SIM_DRIVER=$(GPU_SIM_DRIVER) $(BIN)/python -m pytest tests/runtimes/test_gpu_sim.py
+
+$(GPU_SIM_DRIVER):
+	@if [ $@ = /usr/lib/chromium/vk_swiftshader_icd.json ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium-common >/dev/null; \
+	fi; \
+	test -f $@ || { echo "no $@: install Debian's package chromium-common as root (apt-get install chromium-common), or name the file of a Chrome: make test-gpu-sim GPU_SIM_DRIVER=.../vk_swiftshader_icd.json" >&2; exit 3; }
 
 lint: setup
 	$(BIN)/ruff check .

@@ -262,7 +262,7 @@ def init(
 
 @app.command()
 def doctor(as_json: JsonOption = False, cache: CacheOption = None) -> None:
-    """What is installed here, which runtimes are ready, what this machine is."""
+    """What is installed here, which backends are ready and on what, what the others lack."""
     from importlib.util import find_spec
 
     from edgetl import machine
@@ -270,11 +270,10 @@ def doctor(as_json: JsonOption = False, cache: CacheOption = None) -> None:
     from edgetl.initial_weights import keras_models_folder
     from edgetl.pipeline import missing_build_modules
     from edgetl.plan import STAGES
-    from edgetl.runtimes import RUNTIMES, unavailable
+    from edgetl.runtimes import survey
 
     packages = sorted({package for stage in STAGES.values() for package in stage.libraries})
     versions = {package: machine.installed_version(package) for package in packages}
-    runtimes = {name: unavailable(name) or "ready" for name in RUNTIMES}
     lacking = missing_build_modules()
     store = open_store(cache)
     weights = keras_models_folder()
@@ -282,7 +281,7 @@ def doctor(as_json: JsonOption = False, cache: CacheOption = None) -> None:
         "edgetl": __version__,
         "machine": machine.describe(),
         "packages": versions,
-        "runtimes": runtimes,
+        "runtimes": survey(),
         "can_build": not lacking,
         "missing_for_build": lacking,
         "cache": str(store.root),

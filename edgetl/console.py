@@ -326,6 +326,12 @@ def native_chatter_to(log: Path) -> Iterator[Console]:
         terminal.close()
 
 
+def _under_another_name(package: str, versions: Mapping[str, str]) -> bool:
+    """Whether onnxruntime is installed as onnxruntime-gpu, or the other way round."""
+    plain = package.removesuffix("-gpu")
+    return bool(versions.get(plain) or versions.get(f"{plain}-gpu"))
+
+
 def print_doctor(console: Console, facts: Mapping[str, Any]) -> None:
     """What `edgetl doctor` found, as it gives it in JSON."""
     machine = facts["machine"]
@@ -333,12 +339,23 @@ def print_doctor(console: Console, facts: Mapping[str, Any]) -> None:
     named = " ".join(part for part in (machine["processor"], machine["board"]) if part)
     console.print(f"{named}: {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.1f} GiB", markup=False)
     table = Table()
-    for name in ("runtime or package", "state"):
+    for name in ("backend", "version", "runs on, or what it lacks"):
         table.add_column(name)
-    for name, state in facts["runtimes"].items():
-        table.add_row(name, state)
-    for name, version in facts["packages"].items():
-        table.add_row(name, version or "not installed")
+    # Backends that lack the same are one row.
+    alike: dict[tuple[str, str], list[str]] = {}
+    for name, found in facts["runtimes"].items():
+        text = f"ready: {found['device']}" if found["available"] else f"not ready: {found['reason']}"
+        alike.setdefault((found["version"], text), []).append(name)
+    for (version, text), names in alike.items():
+        table.add_row("\n".join(names), version, Text(text))
+    console.print(table)
+    versions = facts["packages"]
+    table = Table()
+    for name in ("package", "version"):
+        table.add_column(name)
+    for name, version in versions.items():
+        if version or not _under_another_name(name, versions):
+            table.add_row(name, version or "not installed")
     console.print(table)
     console.print(f"cache: {facts['cache']}", soft_wrap=True)
     lacking = facts["missing_for_build"]

@@ -185,6 +185,8 @@ def _afterwards(row: Row, child: Child, settings: Settings) -> None:
         if share < 1.0:
             row.status = "fallback"
             row.notes.append(f"only {share:.0%} of its ops ran on the {asked.upper()}")
+        if row.opened.get("simulated"):
+            row.notes.append(f"ran on {row.opened['device']}")
         if settings.profile_runs:
             answer = child.ask(
                 "profile", timeout_s=settings.timeout_s, runs=settings.profile_runs, backend=row.job.backend

@@ -37,7 +37,7 @@ class _Worker:
         """Load, first inference, and what it says of a few images."""
         pinned = _pin(request["cores"])
         from edgetl.machine import installed_version
-        from edgetl.runtimes import RUNTIMES, load_runtime, open_session, unavailable
+        from edgetl.runtimes import RUNTIMES, load_runtime, open_session, simulated, unavailable
 
         backend = request["backend"]
         begun = time.perf_counter()
@@ -67,6 +67,7 @@ class _Worker:
             "output_step": self.session.output_step,
             "answers": [[float(value) for value in answer] for answer in answers],
             "device": load_runtime(backend).device(backend),
+            "simulated": simulated(backend),
             "library": ", ".join(f"{name} {version}" for name, version in versions.items()),
             "pinned_to": pinned,
         }

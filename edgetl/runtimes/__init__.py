@@ -3,6 +3,7 @@
     unavailable(backend: str) -> str | None               None: ready; else one sentence: why, and the mend
     device(backend: str) -> str                           the name of what a ready backend runs on
     open_session(model: Path, *, threads: int, backend: str, allow_fallback: bool) -> Session
+    simulated(backend: str) -> bool                       only where a device can be: whether a program plays it
 
 A session's `run` takes normalized float images and gives float probabilities whatever the file's own types are; it
 applies the file's grids itself, as an app has to. `placement` says where the ops really ran. A session that was asked
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+from edgetl import machine
 from edgetl.errors import DataError, MissingError
 from edgetl.runtimes.placement import Placement
 
@@ -40,6 +43,7 @@ RUNTIMES = {
     "litert-cpu": Backend(_LITERT, _TFLITE, "cpu", "ai-edge-litert", everyday=True),
     "litert-cpu-reference": Backend(_LITERT, _TFLITE, "cpu", "ai-edge-litert"),
     "litert-gpu": Backend(_COMPILED, _TFLITE, "gpu", "ai-edge-litert"),
+    "litert-gpu-float32": Backend(_COMPILED, _TFLITE, "gpu", "ai-edge-litert"),
     "litert-npu": Backend(_COMPILED, _TFLITE, "npu", "ai-edge-litert"),
     "ort-cpu": Backend(_ORT, _ONNX, "cpu", "onnxruntime", everyday=True),
     "ort-cuda": Backend(_ORT, _ONNX, "gpu", "onnxruntime"),
@@ -51,6 +55,12 @@ RUNTIMES = {
     "ort-qnn": Backend(_ORT, _ONNX, "npu", "onnxruntime"),
     "keras": Backend("edgetl.runtimes.keras", ("",), "cpu", "tensorflow"),
     "keras-gpu": Backend("edgetl.runtimes.keras", ("",), "gpu", "tensorflow"),
+}
+
+# The same library under other names: one of them is installed.
+_DISTRIBUTIONS = {
+    "onnxruntime": tuple(f"onnxruntime{kind}" for kind in ("", "-gpu", "-openvino", "-directml", "-qnn")),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
 }
 
 
@@ -95,6 +105,38 @@ def unavailable(name: str) -> str | None:
     """None: the backend is ready here; else why not, and the mend, in one sentence."""
     reason: str | None = load_runtime(name).unavailable(name)
     return reason
+
+
+def simulated(name: str) -> bool:
+    """Whether a ready backend's device is a program on the CPU: right for answers, not for times."""
+    module = load_runtime(name)
+    return bool(module.simulated(name)) if hasattr(module, "simulated") else False
+
+
+def version(name: str) -> str:
+    """The version of a backend's library, "" when it is not installed."""
+    package = RUNTIMES[name].package
+    versions = map(machine.installed_version, _DISTRIBUTIONS.get(package, (package,)))
+    return next((found for found in versions if found), "")
+
+
+def survey() -> dict[str, dict[str, Any]]:
+    """Every backend: {available, version, device, simulated, reason}. device: of a ready one, else "". reason: why it is
+    not, and the mend, else "". Asks all in parallel: some ask a child process."""
+
+    def look(name: str) -> dict[str, Any]:
+        reason = unavailable(name)
+        here = reason is None
+        return {
+            "available": here,
+            "version": version(name),
+            "device": load_runtime(name).device(name) if here else "",
+            "simulated": here and simulated(name),
+            "reason": reason or "",
+        }
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return dict(zip(RUNTIMES, pool.map(look, RUNTIMES), strict=True))
 
 
 def open_session(model: Path, backend: str, *, threads: int, allow_fallback: bool = False) -> Any:

@@ -11,9 +11,10 @@ import numpy as np
 
 from edgetl import machine
 from edgetl.dataset.contract import to_grid
+from edgetl.runtimes import litert_profile
 from edgetl.runtimes.placement import Placement
 
-_DELEGATE, _BUILTIN = "XNNPACK", "LiteRT kernels"
+_DELEGATE, _BUILTIN = litert_profile.XNNPACK, litert_profile.KERNELS
 
 
 def unavailable(backend: str = "litert-cpu") -> str | None:
@@ -41,7 +42,7 @@ class LiteRtSession:
             model_path=str(model), num_threads=threads, experimental_op_resolver_type=resolver
         )
         self._interpreter.allocate_tensors()
-        self._model = model
+        self._model, self._threads, self._delegate = model, threads, delegate
         self._input, self._output = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
         self.input_shape = tuple(int(size) for size in self._input["shape"])
         self.output_step = float(self._output["quantization"][0])
@@ -70,6 +71,19 @@ class LiteRtSession:
         counts = {name: executors.count(name) for name in (_DELEGATE, _BUILTIN)}
         macs = macs_by_executor(self._model, executors)
         return Placement(counts, {_DELEGATE: "cpu", _BUILTIN: "cpu"}, macs)
+
+    def profile(self, runs: int) -> list[dict[str, Any]]:
+        """Every operator that ran: {op, name, ms, executor}, slowest first. Profiling itself takes time: shares are what
+        to read. See runtimes.litert_profile."""
+        image = self._interpreter.get_tensor(self._input["index"]).tobytes()
+        names = {int(tensor["index"]): str(tensor["name"]) for tensor in self._interpreter.get_tensor_details()}
+        ops = [
+            litert_profile.FileOp(op["op_name"], names.get(int(op["outputs"][0]), ""))
+            for op in placed_ops(self._interpreter)[0]
+        ]
+        return litert_profile.profile(
+            self._model, ops, image, threads=self._threads, runs=runs, delegate=self._delegate
+        )
 
     def close(self) -> None:
         """See runtimes.Session."""

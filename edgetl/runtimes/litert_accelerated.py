@@ -1,0 +1,231 @@
+"""LiteRT's CompiledModel on a GPU (`litert-gpu`, `litert-gpu-float32`) or an NPU (`litert-npu`).
+
+The GPU is reached through WebGPU: Vulkan on Linux, Direct3D 12 on Windows, Metal on macOS. A model is opened on the
+accelerator alone, and LiteRT refuses it if it would leave one op elsewhere; `is_fully_accelerated` of a model that may use
+the CPU as well is true when XNNPACK took what the accelerator did not, and proves nothing.
+
+Precision. `litert-gpu` has LiteRT's default options, as an app that sets none: it computes and stores in float16 where the
+GPU has that (litert_gpu_options.h, SetPrecision). `litert-gpu-float32` enforces float32: what is left between the two is
+the precision, and between it and litert-cpu the kernels. On an adapter without float16 (SwiftShader) both give the same
+bits, so what float16 costs on a GPU has not been measured here; XNNPACK forced to it (CpuOptions, xnnpack_flags 4) moved
+the probabilities of a MobileNetV2 on flowers by 0.006 at most on 5 photos and 0.018 on 30 images of colour patches, and no
+label.
+
+int8. The GPU takes int8 files whole. Its answers are as near XNNPACK's as LiteRT's own kernels are (the same
+net, in steps of the output's grid at most: 4 on the photos and 6 on the patches, LiteRT's own kernels 3 and 8); whether it
+computes with integers it does not tell. Files with 16-bit activations it refuses ("Tensor type(INT16) is not supported").
+
+Time. `run_by_index` returns before a GPU is done; reading the output waits for it. LiteRT's WebGPU does not profile
+("UNIMPLEMENTED: Profile is not implemented"), so these sessions have no `profile`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetl import machine
+from edgetl.dataset.contract import to_grid
+from edgetl.runtimes import RUNTIMES, PlacementError
+from edgetl.runtimes.litert import macs_by_executor
+from edgetl.runtimes.litert_probe import Found, ask_accelerator, has_gpu_library, last_line, npu_vendor
+from edgetl.runtimes.placement import Placement
+
+FLOAT32 = "litert-gpu-float32"
+_CARRIED = {"float32", "float16", "int8", "uint8", "int32"}  # what a TensorBuffer of the wheel reads and writes
+_CPU = "LiteRT on the CPU"
+_SIMULATE = "without a GPU, `make test-gpu-sim` shows how one is simulated"
+# functools.cache lets two threads ask at once, and doctor asks for all backends in parallel.
+_ASKING = {"gpu": threading.Lock(), "npu": threading.Lock()}
+
+
+@functools.cache
+def _asked(kind: str) -> Found:
+    return ask_accelerator(kind)
+
+
+def _found(kind: str) -> Found:
+    with _ASKING[kind]:
+        return _asked(kind)
+
+
+def unavailable(backend: str = "litert-gpu") -> str | None:
+    """None when a model of one op ran on the accelerator and on nothing else: asked in a child process, once."""
+    kind = RUNTIMES[backend].device
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        return "ai-edge-litert is not installed: pip install ai-edge-litert"
+    if importlib.util.find_spec("ai_edge_litert.compiled_model") is None:
+        return "this ai-edge-litert has no CompiledModel: pip install --upgrade ai-edge-litert"
+    if kind == "gpu" and not has_gpu_library():
+        return "the ai-edge-litert for this platform has no GPU accelerator"
+    if kind == "npu" and not npu_vendor():
+        return "the ai-edge-litert for this platform has no library that runs on an NPU"
+    found = _found(kind)
+    if found.opened:
+        return None
+    if kind == "gpu":
+        return _no_gpu(found)
+    if found.lacking:
+        mend = "pip install 'ai-edge-litert[npu-intel]'" if "openvino" in npu_vendor() else "install the vendor's SDK"
+        return f"LiteRT's {npu_vendor()} library does not load ({found.lacking[0]}): {mend}, on a machine with that NPU"
+    return f"LiteRT's {npu_vendor()} library finds no NPU that it can use: {found.why}"
+
+
+def _no_gpu(found: Found) -> str:
+    if found.lacking:
+        return f"no Vulkan loader ({found.lacking[0]}): install libvulkan1 and the GPU's driver; {_SIMULATE}"
+    if "No adapters found" in found.why:
+        driver = "Vulkan driver" if sys.platform == "linux" else "graphics driver"
+        return f"no {driver} of a GPU that LiteRT's WebGPU takes: install the GPU's own; {_SIMULATE}"
+    return f"LiteRT's WebGPU does not work on {found.adapter or 'what it found here'}: {found.why}"
+
+
+def device(backend: str = "litert-gpu") -> str:
+    """The adapter's name as the accelerator tells it, with a word on a simulated one; for an NPU its library's name. The
+    processor's where there is neither."""
+    kind = RUNTIMES[backend].device
+    found = _found(kind)
+    if not found.opened:
+        return machine.processor()
+    if kind == "npu":
+        return f"NPU by {npu_vendor()}"
+    name = found.adapter or "a WebGPU adapter that does not tell its name"
+    return f"{name}: a CPU simulating a GPU, its latency means nothing" if found.simulated else name
+
+
+def simulated(backend: str = "litert-gpu") -> bool:
+    """Whether the device is a program on the CPU, as SwiftShader and llvmpipe are: right for answers, not for times."""
+    return RUNTIMES[backend].device == "gpu" and _found("gpu").simulated
+
+
+def compile_model(model: Path | bytes, kind: str, *, float32: bool = False, cpu_threads: int | None = None) -> Any:
+    """A CompiledModel on "gpu", "npu" or "cpu". cpu_threads: None keeps the CPU out of it. Raises RuntimeError for a model
+    that cannot be compiled so."""
+    from ai_edge_litert.compiled_model import CompiledModel
+    from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+    from ai_edge_litert.options import CpuOptions, GpuOptions, Options
+
+    accelerators = {"gpu": HardwareAccelerator.GPU, "npu": HardwareAccelerator.NPU, "cpu": HardwareAccelerator.CPU}[
+        kind
+    ]
+    if cpu_threads is not None:
+        accelerators |= HardwareAccelerator.CPU
+    options = Options(
+        hardware_accelerators=accelerators,
+        cpu_options=None if cpu_threads is None else CpuOptions(num_threads=cpu_threads),
+        gpu_options=GpuOptions(enforce_f32=True) if float32 else None,
+    )
+    if isinstance(model, bytes):
+        return CompiledModel.from_buffer(model, options=options)
+    return CompiledModel.from_file(str(model), options=options)
+
+
+class CompiledSession:
+    """A CompiledModel with its input and output buffers. See runtimes.Session."""
+
+    def __init__(self, model: Path, threads: int, backend: str, *, allow_fallback: bool) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        # CompiledModel does not tell a tensor's grid. Nothing is allocated or delegated here, only read.
+        file = Interpreter(
+            model_path=str(model), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        )
+        self._input, self._output = file.get_input_details()[0], file.get_output_details()[0]
+        self._ops = len(file._get_ops_details())
+        self._model, self._kind = model, RUNTIMES[backend].device
+        self.input_shape = tuple(int(size) for size in self._input["shape"])
+        self.output_step = float(self._output["quantization"][0])
+        self._compiled, self._placement = self._open(threads, backend, allow_fallback=allow_fallback)
+        lost = {tensor["dtype"].__name__ for tensor in (self._input, self._output)} - _CARRIED
+        if lost:
+            raise ValueError(f"LiteRT's Python buffers carry no {' and no '.join(sorted(lost))} tensors")
+        (self._source,), (self._sink,) = self._compiled.create_input_buffers(0), self._compiled.create_output_buffers(0)
+        self._image = np.zeros(self.input_shape, self._input["dtype"])
+
+    def _open(self, threads: int, backend: str, *, allow_fallback: bool) -> tuple[Any, Placement]:
+        float32 = backend == FLOAT32
+        try:
+            compiled = compile_model(self._model, self._kind, float32=float32)
+            if compiled.is_fully_accelerated():
+                return compiled, self._whole(self._executor(), self._kind)
+        except RuntimeError as error:
+            refusal = last_line(error)
+        else:
+            refusal = "not all of the model would run there"
+        reason = unavailable(backend)
+        if reason is not None:
+            # The accelerator cannot run anything: with it in the set, LiteRT would call what XNNPACK took accelerated.
+            if not allow_fallback:
+                raise PlacementError(backend, reason)
+            return compile_model(self._model, "cpu", cpu_threads=threads), self._whole(_CPU, "cpu")
+        found = ask_accelerator(self._kind, self._model)
+        if not allow_fallback:
+            shown = [
+                *found.refused_ops[:3],
+                *([f"and {len(found.refused_ops) - 3} more"] * (len(found.refused_ops) > 3)),
+            ]
+            raise PlacementError(backend, f"it refuses the model: {'; '.join(shown) or found.why or refusal}")
+        try:
+            compiled = compile_model(self._model, self._kind, float32=float32, cpu_threads=threads)
+        except RuntimeError:
+            return compile_model(self._model, "cpu", cpu_threads=threads), self._whole(_CPU, "cpu")
+        return compiled, self._partly(found.split)
+
+    def _executor(self) -> str:
+        return "WebGPU" if self._kind == "gpu" else npu_vendor()
+
+    def _whole(self, executor: str, kind: str) -> Placement:
+        return Placement({executor: self._ops}, {executor: kind}, macs_by_executor(self._model, [executor] * self._ops))
+
+    def _partly(self, split: tuple[int, int] | None) -> Placement:
+        devices = {self._executor(): self._kind, _CPU: "cpu"}
+        if split is None or sum(split) != self._ops:
+            return Placement({}, devices, unknown=self._ops)
+        return Placement(dict(zip(devices, split, strict=True)), devices)
+
+    def run(self, images: Any) -> Any:
+        """See runtimes.Session."""
+        rows = []
+        for image in images:
+            self._image = to_grid(image[None], self._input["dtype"], *self._input["quantization"])
+            out = self._answer()[0]
+            scale, zero_point = self._output["quantization"]
+            rows.append((out.astype(np.float32) - zero_point) * np.float32(scale) if scale else out)
+        return np.stack(rows)
+
+    def invoke(self) -> None:
+        """See runtimes.Session."""
+        self._answer()
+
+    def _answer(self) -> Any:
+        self._source.write(self._image)
+        self._compiled.run_by_index(0, [self._source], [self._sink])
+        return self._sink.read(int(np.prod(self._output["shape"])), self._output["dtype"]).reshape(
+            self._output["shape"]
+        )
+
+    def placement(self) -> Placement:
+        """The file's ops: all on the accelerator, or what is known of a model that was allowed to use the CPU. How many
+        ops a GPU takes LiteRT says, not which: their multiply-accumulates are not known. Of an NPU it says neither."""
+        return self._placement
+
+    def close(self) -> None:
+        """See runtimes.Session."""
+        del self._source, self._sink
+        self._compiled.close()
+
+
+def open_session(
+    model: Path, *, threads: int, backend: str = "litert-gpu", allow_fallback: bool = False
+) -> CompiledSession:
+    """See runtimes. threads: of the CPU, where it is allowed a part. Raises ValueError for a file LiteRT refuses,
+    PlacementError for one that would not run wholly on the accelerator."""
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        raise PlacementError(backend, str(unavailable(backend)))
+    return CompiledSession(model, threads, backend, allow_fallback=allow_fallback)
