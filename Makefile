@@ -29,7 +29,7 @@ lint: setup
 
 # What was tested, with hashes: needs uv.
 lock:
-	uv pip compile pyproject.toml --extra build --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file constraints.txt
+	uv pip compile pyproject.toml --extra build --extra dev --extra plot --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -248,11 +248,11 @@ def doctor(as_json: JsonOption = False, cache: CacheOption = None) -> None:
     from edgetl.console import print_doctor
     from edgetl.initial_weights import keras_models_folder
     from edgetl.pipeline import missing_build_modules
-    from edgetl.plan import STAGES, installed_version
+    from edgetl.plan import STAGES
     from edgetl.runtimes import RUNTIMES, unavailable
 
     packages = sorted({package for stage in STAGES.values() for package in stage.libraries})
-    versions = {package: installed_version(package) for package in packages}
+    versions = {package: machine.installed_version(package) for package in packages}
     runtimes = {name: unavailable(name) or "ready" for name in RUNTIMES}
     lacking = missing_build_modules()
     store = open_store(cache)

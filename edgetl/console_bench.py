@@ -111,6 +111,17 @@ def _ms(value: float | None) -> str:
     )
 
 
+def _share(width: float | None) -> str:
+    """Half an interval's width.
+
+    >>> _share(0.021), _share(0.5), _share(None)
+    ('1.1%', '25%', '–')
+    """
+    if width is None:
+        return "–"
+    return f"{width / 2:.1%}" if width < 0.2 else f"{width / 2:.0%}"
+
+
 def _latencies(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
     table = _table(
         "Milliseconds a photo, ± half the 95% interval of the median",
@@ -127,7 +138,7 @@ def _latencies(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
             row["backend"],
             str(row["threads"]),
             Text(_ms(row["p50_ms"]), style="bold green" if row["p50_ms"] == best else "bold"),
-            (f"{width / 2:.1%}" if width is not None else "–") + star,
+            _share(width) + star,
             _ms(row["p90_ms"]),
             _ms(row["p99_ms"]),
             str(row["runs"]),

@@ -19,7 +19,8 @@ from edgetl import __version__, machine
 from edgetl.context import Context, Progress
 from edgetl.errors import CollapseError, MissingError, UsageError
 from edgetl.initial_weights import look
-from edgetl.plan import STAGES, Plan, Step, installed_version, make_plan
+from edgetl.machine import installed_version
+from edgetl.plan import STAGES, Plan, Step, make_plan
 from edgetl.recipe import Recipe, to_toml
 from edgetl.report import exit_code, make_report
 from edgetl.store import Artifact, Store

@@ -8,7 +8,6 @@ The store adds the digests of the inputs themselves (Store.find).
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -88,14 +87,6 @@ class Plan:
     steps: tuple[Step, ...]
 
 
-def installed_version(package: str) -> str:
-    """The version of an installed package, "" when it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
 def cache_key(step: Step, input_keys: Mapping[str, str], fingerprint: str, seed: int) -> str:
     """Hex sha256 of everything that decides the step's result."""
     stage = STAGES[step.stage]
@@ -106,7 +97,7 @@ def cache_key(step: Step, input_keys: Mapping[str, str], fingerprint: str, seed:
         "inputs": dict(input_keys),
         "dataset": fingerprint,
         "seed": seed,
-        "libraries": {package: installed_version(package) for package in stage.libraries},
+        "libraries": {package: machine.installed_version(package) for package in stage.libraries},
         "machine": {"": "", "kernels": ",".join(machine.instruction_set()), "timing": machine.fingerprint()}[
             stage.machine
         ],

@@ -126,3 +126,11 @@ def tiny_net() -> Iterator[Callable[..., Path]]:
 
     write.graph = graph  # type: ignore[attr-defined]
     yield write
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """small and larger (half as much again to compute), .tflite and .onnx; crash.tflite, hang.onnx, memory.onnx."""
+    from tests.bench.models import write_models
+
+    return write_models(tmp_path_factory.mktemp("models"))

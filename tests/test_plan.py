@@ -8,7 +8,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
-from edgetl import machine, plan
+from edgetl import machine
 from edgetl.initial_weights import look
 from edgetl.plan import STAGES, Step, cache_key, make_plan
 from edgetl.recipe import make_recipe, merge
@@ -154,8 +154,8 @@ def test_a_stages_version_changes_its_key_and_those_that_follow(monkeypatch):
 
 def test_a_librarys_version_changes_the_keys_of_the_stages_that_use_it(monkeypatch):
     before = keys()
-    real = plan.installed_version
-    monkeypatch.setattr(plan, "installed_version", lambda package: "0.0" if package == "tf2onnx" else real(package))
+    real = machine.installed_version
+    monkeypatch.setattr(machine, "installed_version", lambda package: "0.0" if package == "tf2onnx" else real(package))
     after = keys()
     assert {name for name in before if before[name] != after[name]} == {"export", "verify"}
 
@@ -192,8 +192,8 @@ def test_a_key_depends_on_every_part():
 
 
 def test_an_installed_package_has_a_version_and_a_missing_one_none():
-    assert plan.installed_version("numpy")
-    assert plan.installed_version("no-such-package-anywhere") == ""
+    assert machine.installed_version("numpy")
+    assert machine.installed_version("no-such-package-anywhere") == ""
 
 
 # --- the plan as data ----------------------------------------------------------------------------------------------

@@ -7,25 +7,25 @@ from typing import Any
 
 from edgetl.bench.rows import Row
 from edgetl.bench.schedule import rounds_of_two
-from edgetl.measure.stats import ratio_interval
+from edgetl.measure.stats import paired_ratio, paired_ratio_interval
 from edgetl.runtimes import RUNTIMES
 
 SLOWER, WITHIN, UNDECIDED = "slower", "within", "undecided"
 
 
 def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> dict[str, Any]:
-    """{baseline, candidate, ratio, interval, max_ratio, pairs, verdict}: of the candidate's median over the baseline's.
+    """{baseline, candidate, ratio, interval, max_ratio, pairs, verdict}: of the candidate's median over the baseline's, in
+    each round; of those the median over rounds, and its 95% interval by bootstrap of the rounds.
 
-    slower: the whole interval is past max_ratio; within: none of it is; undecided: it lies on both sides. The interval is
-    95%, a bootstrap of the rounds in pairs.
+    slower: the whole interval is past max_ratio; within: none of it is; undecided: it lies on both sides.
     """
     first, second = rounds_of_two([baseline, candidate])
-    low, high = ratio_interval(second, first)
+    low, high = paired_ratio_interval(second, first)
     verdict = SLOWER if low > max_ratio else WITHIN if high <= max_ratio else UNDECIDED
     return {
         "baseline": baseline.job.name,
         "candidate": candidate.job.name,
-        "ratio": candidate.p50() / baseline.p50(),
+        "ratio": paired_ratio(second, first),
         "interval": [low, high],
         "max_ratio": max_ratio,
         "pairs": len(first),

@@ -6,14 +6,16 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgetl.bench.rows import Job
-from edgetl.bundle import Bundle, open_bundle
 from edgetl.errors import DataError, MissingError, UsageError
 from edgetl.formats.census import printable
 from edgetl.runtimes import RUNTIMES, runtimes_for, unavailable
 from edgetl.store import Store, file_sha256
+
+if TYPE_CHECKING:
+    from edgetl.bundle import Bundle
 
 _PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 # Latency hardly depends on what is in a photo; a few keep a cache from learning one by heart.
@@ -106,6 +108,9 @@ def _of_file(path: Path, images: str) -> Job:
 
 
 def _of_bundle(folder: Path, images: str, store: Store | None) -> list[Job]:
+    # Half of a command's start, and a file alone does not need it.
+    from edgetl.bundle import open_bundle
+
     bundle = open_bundle(folder)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     rows = {str(row["file"]).removeprefix("models/"): row for row in report["models"]}

@@ -57,6 +57,9 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], machine: str) -> None:
     for precision in precisions:
         axes.plot([], [], _MARKERS[precisions.index(precision) % len(_MARKERS)], color="0.3", label=precision)
     axes.set_xscale("log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis("{x:g}")
+    axes.tick_params(axis="x", which="minor", labelsize=7)
     axes.set_xlabel("milliseconds a photo, median (log scale)")
     axes.set_ylabel("top-1 on the build's test photos, %" if accurate else "file, MB")
     axes.set_title(f"{machine}: area of a point is the file's size" if accurate else machine, fontsize=10)

@@ -44,6 +44,7 @@ class Row:
     reason: str = ""
     opened: dict[str, Any] = field(default_factory=dict)
     warmup_runs: int = 0
+    warmup_s: float = 0.0
     rounds: Rounds = field(default_factory=list)
     processor_ms: list[float] = field(default_factory=list)
     process_s: list[float] = field(
@@ -119,6 +120,7 @@ def to_json(row: Row) -> dict[str, Any]:
         "load_ms": opened.get("load_ms"),
         "first_ms": opened.get("first_ms"),
         "warmup_runs": row.warmup_runs,
+        "warmup_s": row.warmup_s,
         "timed_s": row.seconds,
         "stopped": row.stopped or None,
         **figures(row),

@@ -16,7 +16,7 @@ from typing import Any
 from edgetl.bench.child import Child, ChildFailed
 from edgetl.bench.disturbance import Watch
 from edgetl.bench.rows import Job, Row
-from edgetl.measure.stats import ratio_interval
+from edgetl.measure.stats import paired_ratio_interval
 from edgetl.runtimes import RUNTIMES
 
 # Six rounds are the fewest that enclose a median with 95%.
@@ -135,8 +135,10 @@ def _warm_up(row: Row, child: Child, settings: Settings) -> int:
         answer = child.ask("time", timeout_s=settings.timeout_s, runs=count, lead=0)
         took = statistics.median(answer["times_ms"])
         row.warmup_runs += count + 1
-        spent += sum(answer["times_ms"]) / 1e3
-        wanted = max(1, min(5000, round(1e3 * settings.visit_s / max(took, 1e-3))))
+        row.warmup_s = spent = spent + sum(answer["times_ms"]) / 1e3
+        # However short the time, it is to hold more rounds than an interval needs.
+        visit_ms = 1e3 * min(settings.visit_s, settings.seconds / (_LEAST_ROUNDS + 2))
+        wanted = max(1, min(5000, round(visit_ms / max(took, 1e-3))))
         settled = last > 0 and abs(took / last - 1) < _SETTLED and count >= wanted / 2
         if settled or spent >= settings.warmup_s:
             return wanted
@@ -155,7 +157,8 @@ def _visit(row: Row, child: Child, runs: int, settings: Settings) -> None:
 def _done(row: Row, settings: Settings) -> bool:
     if len(row.rounds) >= _LEAST_ROUNDS and row.relative_width() < settings.width:
         row.stopped = "interval"
-    elif row.seconds >= settings.seconds:
+    elif row.seconds >= settings.seconds * (1 if len(row.rounds) >= _LEAST_ROUNDS else 3):
+        # A machine that became slower since the warm-up still gives as many rounds as an interval needs.
         row.stopped = "time limit"
     return bool(row.stopped)
 
@@ -163,7 +166,7 @@ def _done(row: Row, settings: Settings) -> bool:
 def _pair_done(rows: list[Row], settings: Settings) -> bool:
     stopped = ""
     if len(rows[0].rounds) >= _LEAST_PAIRS:
-        low, high = ratio_interval(*rounds_of_two(rows), draws=500)
+        low, high = paired_ratio_interval(*rounds_of_two(rows), draws=500)
         stopped = "interval" if high - low < settings.width * low else ""
     if max(row.seconds for row in rows) >= settings.seconds:
         stopped = "time limit"

@@ -36,7 +36,7 @@ class _Worker:
     def open(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Load, first inference, and what it says of a few images."""
         pinned = _pin(request["cores"])
-        from edgetl.plan import installed_version
+        from edgetl.machine import installed_version
         from edgetl.runtimes import RUNTIMES, load_runtime, open_session, unavailable
 
         backend = request["backend"]

@@ -107,7 +107,15 @@ def _open(model: Any, provider: str, *, threads: int, strict: bool, profile_pref
         options.add_session_config_entry(_NO_CPU, "1")
     if profile_prefix:
         options.enable_profiling, options.profile_file_prefix = True, profile_prefix
-    return ort.InferenceSession(model, options, providers=[provider], enable_fallback=0 if strict else 1)
+    settings: dict[str, Any] = {}
+    if provider == "OpenVINOExecutionProvider":
+        # Its own compiler wants the graph as it is: ONNX Runtime's fusions leave it ops that it does not know, and it
+        # has settings of its own for threads.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        settings = {"device_type": "CPU", "num_of_threads": str(threads)}
+    return ort.InferenceSession(
+        model, options, providers=[provider], provider_options=[settings], enable_fallback=0 if strict else 1
+    )
 
 
 class OrtSession:

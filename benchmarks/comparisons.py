@@ -1,0 +1,83 @@
+"""`edgetl bench --compare` on itself: how often is A slower than A, and how often is a net of ten percent more found?
+
+    python benchmarks/comparisons.py [--tries N] [--seconds S] [--csv FILE]
+
+Each try is what the command does: two processes, rounds in turns, a bootstrap over rounds. The nets are chains of 3 x 3
+convolutions with random weights, int8 on LiteRT and ONNX Runtime: 40 of them, against the same file and against 44.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from tables import print_table
+
+from edgetl import machine
+from edgetl.bench.compare import compare
+from edgetl.bench.rows import Job
+from edgetl.bench.schedule import Settings, measure
+
+# The nets are the tests' own.
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.bench.models import write
+
+HEADER = [
+    "backend",
+    "candidate",
+    "tries",
+    "slower",
+    "within",
+    "undecided",
+    "ratio",
+    "ratio_least",
+    "ratio_most",
+    "processor",
+]
+MAX_RATIO = 1.05
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tries", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
+    arguments = parser.parse_args()
+    settings = Settings(seconds=arguments.seconds, visit_s=arguments.seconds / 30, warmup_s=0.2, paired=True)
+    table = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write(folder, "a", 40)
+        write(folder, "ten-percent-more", 44)
+        for backend, suffix in (("litert-cpu", "tflite"), ("ort-cpu", "onnx")):
+            for candidate in ("a", "ten-percent-more"):
+                jobs = [Job(folder / f"{file}.{suffix}", backend, 1) for file in ("a", candidate)]
+                found = []
+                for _ in range(arguments.tries):
+                    rows, _, _ = measure(jobs, settings, lambda *_: None)
+                    found.append(compare(*rows, max_ratio=MAX_RATIO))
+                ratios = sorted(one["ratio"] for one in found)
+                verdicts = [one["verdict"] for one in found]
+                counts = [verdicts.count(verdict) for verdict in ("slower", "within", "undecided")]
+                figures = [statistics.median(ratios), ratios[0], ratios[-1]]
+                table.append(
+                    [
+                        backend,
+                        candidate,
+                        len(found),
+                        *counts,
+                        *(f"{value:.3f}" for value in figures),
+                        machine.processor(),
+                    ]
+                )
+    with arguments.csv.open("w", newline="") as stream:
+        csv.writer(stream).writerows([HEADER, *table])
+    print_table(HEADER, table)
+
+
+if __name__ == "__main__":
+    main()
