@@ -71,7 +71,7 @@ def facts() -> dict[str, Any]:
 
     Raises ModuleNotFoundError where something is lacking that every row needs, so that it is told once, and at once.
     """
-    for name in ("numpy", "edgetl.plan", "edgetl.dataset.contract"):
+    for name in ("numpy", "edgetl.dataset.contract", "edgetl.runtimes"):
         importlib.import_module(name)
     from edgetl import __version__, machine
     from edgetl.bench.disturbance import cores_by_speed

@@ -340,7 +340,7 @@ def _refused(url: str, kind: str, reason: str) -> EdgetlError:
         return MissingError(
             f"The interpreter on {url} lacks something that edgetl needs.",
             why=reason,
-            fix="install it there (numpy pydantic filelock platformdirs and a runtime), or leave --python out",
+            fix="install it there (numpy, Pillow and a runtime), or leave --python out",
         )
     return MissingError(
         f"The measurement on {url} ended before it was done.",

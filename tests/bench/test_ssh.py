@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,8 +29,12 @@ LONG = Settings(seconds=300.0, warmup_s=0.1, visit_s=0.02, width=1e-9)
 
 
 @pytest.fixture(scope="module")
-def nets(tmp_path_factory, tiny_net):
-    return tiny_net(tmp_path_factory.mktemp("nets") / 'a model\'s; $(touch x) "folder"')
+def nets(tmp_path_factory, models):
+    folder = tmp_path_factory.mktemp("nets") / 'a model\'s; $(touch x) "folder"'
+    folder.mkdir()
+    for source, name in (("small.tflite", "net.tflite"), ("small.onnx", "net.onnx"), ("hang.onnx", "hang.onnx")):
+        shutil.copyfile(models / source, folder / name)
+    return folder
 
 
 def quiet(text):
@@ -219,6 +224,21 @@ def test_a_connection_that_breaks_leaves_rows_here_and_nothing_there(loopback, n
     knocks = Knocks(cut)
     found = measure_over_ssh(loopback.url, [Job(nets / "net.tflite", "litert-cpu", 1)], LONG, on_note=quiet, on_visit=knocks.visit, **loopback.options)  # fmt: skip
     assert found.interrupted and found.lost and found.rows[0].stopped == "connection lost" and found.rows[0].rounds
+    assert gone(loopback)
+
+
+def test_a_connection_that_breaks_while_a_model_hangs_ends_it_there(loopback, nets):
+    """Nothing is written then that could tell it that nobody is there."""
+
+    def cut():
+        time.sleep(0.5)
+        for number in running(f"^ssh -T .*{loopback.options['config']}"):
+            os.kill(number, signal.SIGKILL)
+
+    knocks, patient = Knocks(cut, after=0), Settings(timeout_s=600.0)
+    opened = lambda doing, row, done, count: knocks.told.set()  # noqa: E731
+    with pytest.raises(MissingError, match="was lost"):
+        measure_over_ssh(loopback.url, [Job(nets / "hang.onnx", "ort-cpu", 1)], patient, on_note=quiet, on_visit=opened, **loopback.options)  # fmt: skip
     assert gone(loopback)
 
 
