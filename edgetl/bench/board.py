@@ -170,10 +170,15 @@ class Board:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def installed(self, request: Mapping[str, Any]) -> str:
+        """The interpreter of the environment that is kept under `key`; "" if it is not ready."""
+        folder = self._place(request["key"])
+        return str(folder / "bin" / "python") if (folder / _READY).exists() else ""
+
     def install(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """An environment of its own with the wheel and what it needs, from the index or from the folder `wheels`.
 
-        It is kept under `key`, and ready once the file `ready` is in it.
+        It is kept under `key`, and ready once the file `ready` is in it; the wheels are not kept.
         """
         folder = self._place(request["key"])
         python = str(folder / "bin" / "python")
@@ -192,6 +197,8 @@ class Board:
             finally:
                 if not (folder / _READY).exists():
                     shutil.rmtree(str(folder), ignore_errors=True)
+            if request["wheels"]:
+                shutil.rmtree(str(self._place(request["wheels"])), ignore_errors=True)
             return {"python": python, "seconds": time.monotonic() - begun}
 
     def _do(self, doing: str, command: Sequence[str]) -> None:

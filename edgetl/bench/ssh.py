@@ -42,6 +42,7 @@ _OPTIONS = [
     "ServerAliveInterval=15",
     "ServerAliveCountMax=3",
     "ClearAllForwardings=yes",
+    "RemoteCommand=none",
 ]
 _INSTALL_S = 3600.0
 _SSH_ITSELF = 255
@@ -174,44 +175,34 @@ class SshBoard:
             self._line.ask("unpack", key=key, package=name)
             self._python, self._path = hello["python"], [key]
         else:
-            folder, told = self._put_wheels(wheels) if wheels else ("", "")
-            version = ".".join(map(str, hello["version"][:2]))
-            kept = hashlib.sha256(f"{digest} {told} {version}".encode()).hexdigest()
-            made = self._line.ask(
-                "install",
-                timeout_s=_INSTALL_S,
-                key=f"environments/{__version__}-{kept[:16]}",
-                python=hello["python"],
-                package=name,
-                wheels=folder,
-            )
-            if made["seconds"]:
-                self._note(f"edgetl is installed there, in {made['seconds']:.0f} s; it is kept for the next time")
-            self._python, self._path = made["python"], []
+            self._python, self._path = self._environment(hello, wheels, digest, name), []
         self._line.ask("run", on_said=self._keep_facts, timeout_s=300.0, **self._request({"do": "facts"}))
         if "machine" not in self.facts:
             raise Lost("it did not say what it is")
+
+    def _environment(self, hello: Mapping[str, Any], wheels: Path | None, digest: str, package: str) -> str:
+        """The interpreter of an environment with the package, made now if there is none."""
+        files = _wheels(wheels) if wheels else {}
+        told = "".join(f"{_sha256(file)} {name}\n" for name, file in files.items())
+        version = ".".join(map(str, hello["version"][:2]))
+        kept = hashlib.sha256(f"{digest} {told} {version}".encode()).hexdigest()[:16]
+        key = f"environments/{__version__}-{kept}"
+        ready: str = self._line.ask("installed", key=key)
+        if ready:
+            return ready
+        folder = f"wheels/{kept}" if files else ""
+        self._put({f"{folder}/{name}": file for name, file in files.items()})
+        made = self._line.ask(
+            "install", timeout_s=_INSTALL_S, key=key, python=hello["python"], package=package, wheels=folder
+        )
+        self._note(f"edgetl is installed there, in {made['seconds']:.0f} s; it is kept for the next time")
+        return str(made["python"])
 
     def _keep_facts(self, said: Mapping[str, Any]) -> None:
         self.facts |= _clean(said.get("facts", {}))
 
     def _request(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return {"python": self._python, "path": self._path, "request": request}
-
-    def _put_wheels(self, folder: Path) -> tuple[str, str]:
-        files = sorted(folder.glob("*.whl")) if folder.is_dir() else []
-        if not files or not all(_WHEEL.fullmatch(file.name) for file in files):
-            raise UsageError(
-                f"There are no wheels in {printable(str(folder), 4096)}."
-                if not files
-                else "A wheel has no wheel's name.",
-                fix="pip download --only-binary :all: --platform manylinux2014_aarch64 --python-version 3.11 -d FOLDER "
-                "ai-edge-litert onnxruntime numpy Pillow pydantic rich typer filelock platformdirs",
-            )
-        told = hashlib.sha256("".join(f"{_sha256(file)} {file.name}\n" for file in files).encode()).hexdigest()
-        place = f"wheels/{told[:16]}"
-        self._put({f"{place}/{file.name}": file for file in files})
-        return place, told
 
     def _put(self, files: Mapping[str, Path | bytes]) -> None:
         """Those of {name there: file or bytes} that are not there yet."""
@@ -294,6 +285,22 @@ class SshBoard:
             }
         self._put(files)
         return sent
+
+
+def _wheels(folder: Path) -> dict[str, Path]:
+    """Name -> file of a folder's wheels. Raises UsageError if there are none, or some with another name than a wheel's."""
+    files = {file.name: file for file in sorted(folder.glob("*.whl"))} if folder.is_dir() else {}
+    odd = [name for name in files if not _WHEEL.fullmatch(name)]
+    if odd or not files:
+        shown = printable(str(folder), 4096)
+        raise UsageError(
+            f"{shown} has a file that is no wheel by its name: {printable(odd[0])}."
+            if odd
+            else f"There are no wheels in {shown}.",
+            fix="pip download --only-binary :all: --platform manylinux2014_aarch64 --python-version 3.11 -d FOLDER "
+            "ai-edge-litert onnxruntime numpy Pillow pydantic rich typer filelock platformdirs",
+        )
+    return files
 
 
 def _lost(url: str, code: int | None, reason: str) -> EdgetlError:

@@ -288,3 +288,10 @@ def test_wheels_that_lack_something_are_told_by_pip_there(loopback, tmp_path):
 def test_the_board_s_program_is_python_3_7(tmp_path):
     """It is what says that a Python is too old."""
     ast.parse(Path(board.__file__).read_text(), feature_version=(3, 7))
+
+
+def test_a_folder_without_wheels_is_refused_before_anything_is_sent(loopback, tmp_path):
+    notes = []
+    options = {**loopback.options, "python": None, "wheels": tmp_path}
+    with pytest.raises(UsageError, match=r"no wheels in(.|\n)*pip download"):
+        measure_over_ssh(loopback.url, [], QUICK, on_note=notes.append, **options)
