@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgetl.measure.stats import median_interval, quantile
+from edgetl.measure.stats import median_interval, quantile, quantile_interval
 
 Rounds = list[list[float]]
 
@@ -78,7 +78,8 @@ class Row:
 
 
 def figures(row: Row) -> dict[str, Any]:
-    """Latencies in milliseconds: min, mean, p50, p90, p95, p99, max, std, the 95% interval of the median, throughput."""
+    """Latencies in milliseconds: min, mean, p50, p90, p95, p99, max, std, the 95% intervals of the median (from rounds)
+    and of p90 (from runs), throughput."""
     times = [time for one in row.rounds for time in one]
     if not times:
         return {}
@@ -92,6 +93,7 @@ def figures(row: Row) -> dict[str, Any]:
         "std_ms": statistics.pstdev(times),
         "p50_interval_ms": list(interval) if interval else None,
         "p50_interval_width": row.relative_width() if interval else None,
+        "p90_interval_ms": list(quantile_interval(times, 0.9)),
         "throughput_per_s": 1e3 / mean,
         "processor_ms": statistics.median(row.processor_ms) if row.processor_ms else None,
         "runs": len(times),

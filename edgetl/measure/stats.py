@@ -113,10 +113,19 @@ def quantile(values: Sequence[float], share: float) -> float:
 def quantile_interval(values: Sequence[float], share: float) -> tuple[float, float]:
     """Interval for a quantile from order statistics (normal approximation of the binomial); no shape is assumed."""
     ordered = sorted(values)
-    n = len(ordered)
+    low, high = quantile_ranks(len(ordered), share)
+    return ordered[low - 1], ordered[high - 1]
+
+
+def quantile_ranks(n: int, share: float) -> tuple[int, int]:
+    """Which of n sorted values, counted from one, are the edges of a quantile's interval.
+
+    >>> quantile_ranks(1000, 0.9), quantile_ranks(10, 0.9)
+    ((881, 920), (7, 10))
+    """
     half = _Z * math.sqrt(n * share * (1 - share))
     low, high = math.floor(n * share - half), math.ceil(n * share + half)
-    return ordered[max(0, low - 1)], ordered[min(n - 1, high)]
+    return max(1, low), min(n, high + 1)
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
