@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -67,8 +68,8 @@ def print_bench(console: Console, found: Mapping[str, Any]) -> None:
     for i, row in enumerate(rows, 1):
         if row["status"] == "failed":
             console.print(Text.assemble((f"{i:>2}  {row['failure']}", "bold red"), f"  {_name(row)}: {row['reason']}"))
-        for note in row["notes"]:
-            console.print(Text(f"{i:>2}  {note}", style="yellow"))
+    for note in _grouped_notes(rows):
+        console.print(Text(note, style="yellow"))
     _print_profiles(console, rows)
     for warning in found["disturbance"]["warnings"]:
         console.print(Text(f"Noise: {warning}.", style="yellow"))
@@ -82,13 +83,28 @@ def print_bench(console: Console, found: Mapping[str, Any]) -> None:
         console.print(Text(f"{name}: {reason}", style="dim"), soft_wrap=True)
 
 
+def _grouped_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each note, with the rows it is about; where only a percentage differs, that beside the row.
+
+    >>> _grouped_notes([{"notes": ["5% slower"]}, {"notes": ["9% slower", "odd"]}])
+    ['1 by 5%, 2 by 9%: slower', '2: odd']
+    """
+    groups: dict[str, list[str]] = {}
+    for i, row in enumerate(rows, 1):
+        for note in row["notes"]:
+            share, _, rest = note.partition(" ")
+            alike = re.fullmatch(r"\d+%", share)
+            groups.setdefault(rest if alike else note, []).append(f"{i} by {share}" if alike else str(i))
+    return [f"{', '.join(about)}: {note}" for note, about in groups.items()]
+
+
 def _name(row: Mapping[str, Any]) -> str:
     threads = row["threads"]
     return f"{row['name']} on {row['backend']}" + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "")
 
 
 def _table(title: str, columns: tuple[str, ...], left: tuple[str, ...]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title, style="italic"), title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, padding=0, title=Text(title, style="italic"), title_justify="left")
     for name in columns:
         table.add_column(
             name, justify="left" if name in left else "right", no_wrap=True, min_width=2 if name == "" else None
@@ -134,8 +150,8 @@ def _latencies(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
     )
     best = min(row["p50_ms"] for _, row in timed)
     for i, row in timed:
-        width = row["p50_interval_width"]
-        star = "" if row["stopped"] == "interval" else "*"
+        width = row.get("p50_interval_width")
+        star = "" if row["stopped"] in ("interval", None) else "*"
         table.add_row(
             str(i),
             row["name"].removeprefix("student."),
@@ -143,9 +159,9 @@ def _latencies(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
             str(row["threads"] or "–"),
             Text(_ms(row["p50_ms"]), style="bold green" if row["p50_ms"] == best else "bold"),
             _share(width) + star,
-            _ms(row["p90_ms"]),
-            _ms(row["p99_ms"]),
-            str(row["runs"] or "–"),
+            _ms(row.get("p90_ms")),
+            _ms(row.get("p99_ms")),
+            str(row.get("runs") or "–"),
             style="yellow" if row["status"] == "fallback" else None,
         )
     ends = {row["stopped"] for _, row in timed} - {"interval", None}
@@ -166,12 +182,8 @@ def _costs(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
         told = f"{parity['same_label']}/{parity['images']}, {parity['max_abs']:.1g}" if parity else "–"
         table.add_row(
             str(i),
-            _ms(row["load_ms"]),
-            _ms(row["first_ms"]),
-            _ms(row["min_ms"]),
-            _ms(row["max_ms"]),
-            _ms(row["std_ms"]),
-            f"{row['throughput_per_s']:.0f}" if row["throughput_per_s"] else "–",
+            *(_ms(row.get(f"{name}_ms")) for name in ("load", "first", "min", "max", "std")),
+            f"{row['throughput_per_s']:.0f}" if row.get("throughput_per_s") else "–",
             f"{memory['model_bytes'] / 1e6:.0f}" if memory.get("model_bytes") else "–",
             _placed(row["placement"]),
             told,
@@ -202,7 +214,7 @@ def _print_profiles(console: Console, rows: list[Mapping[str, Any]], most: int =
         total = sum(op["ms"] for op in row["profile"])
         table = _table(f"Slowest ops of {_name(row)}", ("op", "name", "ms", "share"), ("op", "name"))
         for op in row["profile"][:most]:
-            table.add_row(op["op"], op["name"][:44], _ms(op["ms"]), f"{op['ms'] / total:.0%}")
+            table.add_row(op["op"][:27], op["name"][:36], _ms(op["ms"]), f"{op['ms'] / total:.0%}")
         console.print(table)
 
 

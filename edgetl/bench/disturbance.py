@@ -111,7 +111,7 @@ class Watch:
                 sum(sum(times) for times in row.rounds) / sum(len(times) for times in row.rounds)
             )
             if waited > _WAITED:
-                row.notes.append(f"for {waited:.0%} of its time it waited for the processor")
+                row.notes.append(f"{waited:.0%} of the time waiting for the processor")
 
     def summary(self) -> dict[str, Any]:
         """load_before, governors, others_cores (processors that others kept busy), stolen_share, and `warnings` in words."""
