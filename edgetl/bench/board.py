@@ -206,7 +206,9 @@ class Board:
 
         def told(line: str) -> None:
             lines.append(line)
-            self.say({"note": f"{doing}: {line}"})
+            # pip's warnings are about that machine's own settings; where it fails, they are among its last words.
+            if not line.startswith("WARNING"):
+                self.say({"note": f"{doing}: {line}"})
 
         code = self._run(command, told)
         if code:
