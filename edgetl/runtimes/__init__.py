@@ -10,7 +10,7 @@ applies the file's grids itself, as an app has to. `placement` says where the op
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -47,21 +47,31 @@ def load_runtime(name: str) -> ModuleType:
     return importlib.import_module(RUNTIMES[name][0])
 
 
+def why_unavailable(name: str) -> str | None:
+    """None when a backend is ready here; else one sentence: why not, and the mend."""
+    reason: str | None = load_runtime(name).unavailable()
+    return reason
+
+
 def runtimes_for(model: Path) -> list[str]:
     """The backends that open this kind of file."""
     return [name for name, (_, suffixes) in RUNTIMES.items() if model.suffix in suffixes]
 
 
-def open_sessions(folder: Path, files: Sequence[str], *, threads: int) -> tuple[dict[str, Any], dict[str, str]]:
+def open_sessions(
+    folder: Path, files: Sequence[str], *, threads: int, backends: Collection[str] | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """("file@runtime" -> session of every file of a folder on every backend here that opens it, backend -> why not here).
 
-    Raises MissingError when nothing can be opened, DataError for a file that its backend refuses.
+    backends: to use of RUNTIMES; None for all. Raises MissingError when nothing can be opened, DataError for a file that its
+    backend refuses.
     """
-    absent = {name: reason for name in RUNTIMES if (reason := load_runtime(name).unavailable())}
+    used = [name for name in RUNTIMES if backends is None or name in backends]
+    absent = {name: reason for name in used if (reason := why_unavailable(name))}
     sessions: dict[str, Any] = {}
     for file in files:
         for name in runtimes_for(folder / file):
-            if name in absent:
+            if name in absent or name not in used:
                 continue
             try:
                 sessions[f"{file}@{name}"] = load_runtime(name).open_session(folder / file, threads=threads)
