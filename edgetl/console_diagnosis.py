@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edgetl.console import percent
 
-_WRONG, _RIGHT = "bold red", "green"
+_WRONG = "bold red"
 
 
 def print_diagnosis(console: Console, found: Mapping[str, Any]) -> None:
@@ -24,44 +24,54 @@ def print_diagnosis(console: Console, found: Mapping[str, Any]) -> None:
 
 
 def _accuracy_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    n, names = found["n"], found["names"]
+    n, names, expected = found["n"], found["names"], found["expected"]
     now = _share(found["right"])
-    expected = found["expected"]
     should = f"; {percent(expected['top1'])} % by {expected['by']}" if expected else ""
+    made_with = found["golden_made_with"]
+    changed = made_with is not None and made_with != found["contract"]
     if names:
         yield (
-            f"{_quoted(names)}: prepared so, it is right on {_share(found['best'])} of {n} photos, as told {now}{should}.",
+            f"{' or '.join(names)}: prepared so, it is right on {_share(found['best'])} of {n} photos, as told {now}{should}.",
             _WRONG,
         )
         yield from _tie(names)
         if found["outcome"] == "partly":
             yield "That explains a part of it: something else is wrong as well.", "yellow"
-        yield f"as told:   {found['contract']}", ""
+        yield f"told:  {found['contract']}", ""
         for name, wanted in zip(names, found["wanted"], strict=True):
-            yield f"it takes:  {wanted}{_more(name, wanted)}", ""
-        yield from _golden_lines(found)
-        yield (
-            "mend: the file was made for another preprocessing than it comes with. Take file and contract.json from one build, or prepare photos as it takes them.",
-            "bold",
-        )
+            yield f"takes: {wanted}{'' if name in wanted else f' [{name}]'}", ""
     elif found["outcome"] == "as it should be":
         yield (
             f"Prepared as told it is right on {now} of {n} photos{should}; none of the {found['singles_tried']} usual wrong ways does better.",
-            _RIGHT,
+            "" if changed else "green",
         )
-        yield from _golden_lines(found)
     else:
         yield (
             f"None of the {_count(found)} explains it: prepared as told it is right on {now} of {n} photos{should}, and no way does significantly better.",
             "yellow",
         )
-        yield from _golden_lines(found)
-        if expected:
-            yield (
-                "mend: look at the photos themselves (harder than those it was built on? other labels?) and at the file (was it exchanged?).",
-                "bold",
-            )
+    if changed:
+        yield (
+            f"contract.json is not the build's: golden/ was made with {made_with}; it says {found['contract']}.",
+            _WRONG,
+        )
+    elif made_with is not None and names:
+        yield "golden/ was made as contract.json says: so it is the file that was exchanged, not the contract.", ""
     yield from _same(found)
+    if changed:
+        yield "mend: take contract.json from the bundle as it was built.", "bold"
+    elif names and made_with is not None:
+        yield (
+            "mend: take the file from the bundle as it was built; this one was made for another preprocessing.",
+            "bold",
+        )
+    elif names:
+        yield "mend: prepare photos as the file takes them, or take a file made for what you prepare.", "bold"
+    elif found["outcome"] == "none" and expected:
+        yield (
+            "mend: look at the photos (harder than those of the build? other labels?) and at the file (was it exchanged?).",
+            "bold",
+        )
 
 
 def _answers_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -71,7 +81,7 @@ def _answers_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"{found['strangers']} of its lines name no photo of --data and are left out.", "yellow"
     if names:
         yield (
-            f"{_quoted(names)}: with this mistake the file gives {_share(found['best'])} of the app's {n} labels, without it {now}.",
+            f"{' or '.join(names)}: with this mistake the file gives {_share(found['best'])} of the app's {n} labels, without it {now}.",
             _WRONG,
         )
         yield from _tie(names)
@@ -80,7 +90,7 @@ def _answers_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for mend in dict.fromkeys(found["mends"]):
             yield f"mend, in the app: {mend}.", "bold"
     elif found["outcome"] == "as it should be":
-        yield f"The file gives {now} of the app's {n} labels: no usual mistake explains the rest better.", _RIGHT
+        yield f"The file gives {now} of the app's {n} labels: no usual mistake explains the rest better.", "green"
     else:
         yield (
             f"None of the {_count(found)} explains it: the file gives {now} of the app's {n} labels, and with no mistake significantly more.",
@@ -88,10 +98,8 @@ def _answers_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
         yield "mend: compare the app's input tensor with golden/'s, number by number, for one photo.", "bold"
     yield from _same(found)
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return " or ".join(names)
+    if not found["has_probabilities"] and found["right"]["share"] < 1 and not names:
+        yield "Labels say little. With probabilities, a column for each class, smaller mistakes show.", ""
 
 
 def _share(found: Mapping[str, Any]) -> str:
@@ -102,19 +110,6 @@ def _share(found: Mapping[str, Any]) -> str:
 def _tie(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     if len(names) > 1:
         yield f"These cannot be told apart on these photos: {', '.join(names)}.", "yellow"
-
-
-def _more(name: str, wanted: str) -> str:
-    """What a contract's line does not say of a way."""
-    return "" if name in wanted else f"  [{name}]"
-
-
-def _golden_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    made = [name for name, same in zip(found["names"], found["made_golden"], strict=False) if same]
-    if made:
-        yield f"golden/ agrees: its tensors were made so ({', '.join(made)}).", ""
-    if found["golden_numbers"] is not None and found["golden_numbers"] != found["contract"]:
-        yield f"golden/ was made with {found['golden_numbers']}; contract.json says {found['contract']}.", _WRONG
 
 
 def _count(found: Mapping[str, Any]) -> str:

@@ -29,6 +29,8 @@ _NAMED = 12
 # An app on another decoder and another kernel differs on photos whose two best classes tie: the two in a hundred that a
 # build allows an integer file against Keras (report._INT8_DISAGREEMENT).
 MOST_DISAGREEMENT = 0.02
+# Five steps of an int8 softmax: what another JPEG decoder and resizing in another order come to on most photos.
+_NEAR = 0.02
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,12 @@ def after_the_net(
     return found
 
 
-def agrees(scores: Scores) -> bool:
-    """Whether no more answers differ than another decoder and other kernels make differ."""
-    return share_interval(int(scores.right.sum()), len(scores.right))[1] >= 1 - MOST_DISAGREEMENT
+def agrees(answers: Answers) -> Callable[[Scores], bool]:
+    """Whether no more answers differ than another decoder and other kernels make differ; of probabilities, whether half of
+    the photos come as near as they do. One of two mistakes may explain every label and leave the probabilities wrong."""
+
+    def enough(scores: Scores) -> bool:
+        alike = share_interval(int(scores.right.sum()), len(scores.right))[1] >= 1 - MOST_DISAGREEMENT
+        return alike and (answers.probabilities is None or float(np.median(scores.score)) >= -_NEAR)
+
+    return enough

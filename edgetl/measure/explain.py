@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgetl.context import Progress
+from edgetl.dataset.contract import View
 from edgetl.measure.answers import Answers, after_the_net, agrees, by_answers
 from edgetl.measure.diagnosis import MOST_PHOTOS, as_recorded, by_labels, diagnose, stratified
 from edgetl.measure.golden import golden_made_by, golden_numbers
 from edgetl.measure.model_files import ModelFile
-from edgetl.measure.preprocessing import Way, describe
+from edgetl.measure.preprocessing import Way, describe, wrong_ways
 from edgetl.measure.versions import opened
 
 # Labels say little of a photo: another filter changes one in twenty.
@@ -76,7 +78,7 @@ def explain_answers(
             by_answers(answers, chosen),
             progress,
             classes=classes,
-            enough=agrees,
+            enough=agrees(answers),
             more=after_the_net(file, classes, session.output_step),
         )
     return {
@@ -91,8 +93,7 @@ def explain_answers(
 def _told(file: ModelFile, backend: str, found: dict[str, Any], golden: Path | None) -> dict[str, Any]:
     """A diagnosis as plain data, with what golden/ says to it."""
     ways: list[Way] = found.pop("ways")
-    numbers = None if golden is None else golden_numbers(golden, file.view)
-    shown = None if numbers is None else Way(file.way.size_px, file.way.cut, file.way.centre_fraction, numbers)
+    made_with = None if golden is None else _way_of_golden(golden, file)
     return {
         "file": file.name,
         "backend": backend,
@@ -100,5 +101,15 @@ def _told(file: ModelFile, backend: str, found: dict[str, Any], golden: Path | N
         "contract": describe(file.way),
         "wanted": [describe(way) for way in ways],
         "made_golden": [] if golden is None else golden_made_by(golden, ways),
-        "golden_numbers": None if shown is None else describe(shown),
+        "golden_made_with": None if made_with is None else describe(made_with),
     }
+
+
+def _way_of_golden(golden: Path, file: ModelFile) -> Way | None:
+    """How golden/'s tensors were made, where that is a usual cut and a mean and a scale: what contract.json said then."""
+    cuts = [mistake.way for mistake in wrong_ways(file.way, file.grid) if mistake.fields == ("cut",)]
+    for way in (file.way, *(way for way in cuts if way.cut != "letterbox")):
+        numbers = golden_numbers(golden, View(way.size_px, way.cut, way.centre_fraction))
+        if numbers is not None:
+            return replace(way, normalization=numbers)
+    return None
