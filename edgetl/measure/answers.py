@@ -154,7 +154,7 @@ def by_answers(answers: Answers, chosen: Sequence[int]) -> Judge:
             return Scores(right, right.astype(np.float64))
         # A file whose exporter left off the softmax; the app may have, too.
         found = softmax(figures) if are_logits(figures) and not are_logits(wanted) else figures
-        return Scores(right, -np.abs(found - wanted[:n]).max(axis=1))
+        return Scores(right, -np.abs(found - wanted[:n]).max(axis=1), are_distances=True)
 
     return judge
 

@@ -74,12 +74,14 @@ class Way:
 
 @dataclass(frozen=True)
 class Mistake:
-    """name: as it is told. fields: what of FIELDS it gets wrong. mend: what an app that does it has to do instead."""
+    """name: as it is told. fields: what of FIELDS it gets wrong. mend: what an app that does it has to do instead. parts: the
+    names of the two that it is made of, if it is."""
 
     name: str
     fields: tuple[str, ...]
     way: Way
     mend: str
+    parts: tuple[str, ...] = ()
 
 
 def wrong_ways(right: Way, grid: Mapping[str, Any]) -> list[Mistake]:
@@ -139,6 +141,7 @@ def wrong_pairs(singles: Sequence[Mistake]) -> list[Mistake]:
             a.fields + b.fields,
             _joined(a.way, b),
             f"{a.mend}; {b.mend}",
+            (a.name, b.name),
         )
         for a, b in itertools.combinations(singles, 2)
         if a.fields != b.fields

@@ -22,7 +22,7 @@ FLOAT = {"dtype": "float32"}
 _ROTATED_RIGHT = 6  # EXIF: turn a quarter clockwise to see it upright
 
 
-def paint_photos(folder: Path, *, per_class: int = 12, size: tuple[int, int] = (54, 36), seed: int = 3) -> Path:
+def paint_photos(folder: Path, *, per_class: int = 9, size: tuple[int, int] = (96, 48), seed: int = 3) -> Path:
     """Photos of coloured tiles, 6 across and 4 down, under noise. Each class is what a mistake makes of the first: red and
     blue exchanged, on its side, pale, its middle alone, between black bars, of half the contrast. All are stored on their side, with the EXIF
     orientation that says so, as a phone does that is held upright."""

@@ -78,7 +78,7 @@ def test_each_mistake_is_named(name, planted, photos, tmp_path):
     found = explain(planted, photos, plant(planted, photos, tmp_path, FLOATS[name].way))
     assert found["right"]["share"] < 0.9, found["names"]
     assert found["outcome"] == "named"
-    assert set(found["names"]) == ALIKE.get(name, {name})
+    assert {name} <= set(found["names"]) <= ALIKE.get(name, {name})
     assert found["best"]["share"] == 1.0
 
 
