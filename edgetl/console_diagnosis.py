@@ -38,8 +38,8 @@ def _accuracy_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if found["outcome"] == "partly":
             yield "That explains a part of it: something else is wrong as well.", "yellow"
         yield f"told:  {found['contract']}", ""
-        for name, wanted in zip(names, found["wanted"], strict=True):
-            yield f"takes: {wanted}{'' if name in wanted else f' [{name}]'}", ""
+        for wanted in found["wanted"]:
+            yield f"takes: {wanted}", ""
     elif found["outcome"] == "as it should be":
         yield (
             f"Prepared as told it is right on {now} of {n} photos{should}; none of the {found['singles_tried']} usual wrong ways does better.",

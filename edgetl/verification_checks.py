@@ -213,7 +213,7 @@ def _golden_checks(files: Sequence[Judged], golden: Mapping[str, Any] | None, ab
 def off_in_bundle(files: Sequence[Judged], versions: Collection[str], checks: Sequence[Check]) -> list[tuple[str, str]]:
     """(file, backend) to diagnose. One contract prepares the photos of all files: where that is at fault, or all files are
     off, the first, a float one, stands for all. versions: those measured."""
-    off = _failing(files, checks, {"top1_below_build_pp", "top1_drop_pp"})
+    off = _failing(files, checks, {"top1_below_build_pp", "top1_drop_pp", "golden"})
     golden_input = any(check.metric == "golden_input" and check.status == "fail" for check in checks)
     measured = [file for file in files if any(name in versions for _, name in file.versions())]
     return first_measured(files, versions) if golden_input or len(off) == len(measured) else off

@@ -193,8 +193,16 @@ def _brief(values: Sequence[float]) -> str:
 
 
 def describe(way: Way) -> str:
-    """What of a way a contract speaks of, in a line."""
-    return f"{way.colours}, {_number_words(way)}, {_cut_words(way)}"
+    """A way in a line; what every contract has alike is told only where it is otherwise."""
+    colours = {"planes": "RGB plane by plane"}.get(way.colours, way.colours)
+    parts = [colours, _number_words(way), _cut_words(way)]
+    if way.filter != BILINEAR:
+        parts.append(_FILTERS[way.filter])
+    if not way.upright:
+        parts.append("no EXIF rotation")
+    if way.shift:
+        parts.append(f"integers {way.shift:+} ({'wrapped' if way.wraps else 'clipped'})")
+    return ", ".join(parts)
 
 
 def _other_numbers(right: Way) -> list[tuple[str, Normalization | None]]:

@@ -111,4 +111,7 @@ def test_zero_points_are_forgotten_on_integers_alone(grid, shifts):
 
 
 def test_a_way_in_a_line():
-    assert describe(CONTRACT) == "RGB, (pixel - 128) / 127.5, stretch: 0.875 of the photo"
+    told = "RGB, (pixel - 128) / 127.5, stretch: 0.875 of the photo"
+    assert describe(CONTRACT) == told
+    other = replace(CONTRACT, upright=False, filter="nearest", shift=-128)
+    assert describe(other) == f"{told}, resized to the nearest pixel, no EXIF rotation, integers -128 (wrapped)"
