@@ -202,7 +202,7 @@ def checks_table(report: Mapping[str, Any]) -> Table:
     table.add_column("verdict", no_wrap=True)
     for check in report["checks"]:
         table.add_row(
-            f"{check['metric']}\n{check['subject'].replace(' = ', chr(10) + '= ')}",
+            Text(f"{check['metric']}\n{check['subject'].replace(' = ', chr(10) + '= ')}"),
             _figure(check["metric"], check["measured"], check["interval"]),
             _figure(check["metric"], check["limit"], None),
             Text(check["status"], style=_STATUS_STYLE[check["status"]]),

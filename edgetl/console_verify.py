@@ -42,7 +42,9 @@ def print_verification(console: Console, found: Mapping[str, Any]) -> None:
     console.print(classes_table(name, found["versions"][name]))
     rows = found["versions"][name]["confusion"]
     if len(rows) <= _MOST_COLUMNS:
-        console.print(confusion_table(name, found["versions"][name]))
+        # A line of its own: a title is folded to its table's width, and two classes make a narrow one.
+        console.print(Text(f"Confusion: {' on '.join(_of(name))} (rows: what photos are)", style="italic"))
+        console.print(confusion_table(found["versions"][name]))
     else:
         console.print(confusions_table(found["versions"][name]))
     if found["checks"]:
@@ -66,7 +68,7 @@ def _table(title: str, caption: str, columns: tuple[str, ...]) -> Table:
         box=box.SIMPLE_HEAD,
         padding=0,
         title=Text(title, style="italic"),
-        caption=caption,
+        caption=Text(caption),
         title_justify="left",
         caption_justify="left",
     )
@@ -134,7 +136,7 @@ def classes_table(name: str, row: Mapping[str, Any]) -> Table:
     macro, ece = row["by_class"]["macro"], row["calibration"]
     table = _table(
         f"Classes{some}: {' on '.join(_of(name))}",
-        f"macro-F1 {percent(macro['f1'])} % ({' to '.join(map(percent, macro['f1_interval']))}); ECE {percent(ece['ece'])} % ({' to '.join(map(percent, ece['interval']))}), of which so few photos may be {percent(ece['bias_at_most'])} on the average",
+        f"macro-F1 {percent(macro['f1'])} % ({' to '.join(map(percent, macro['f1_interval']))}); ECE {percent(ece['ece'])} % ({' to '.join(map(percent, ece['interval']))}); so few photos show up to {percent(ece['bias_at_most'])} too much on the average",
         ("class", "photos", "precision", "95%", "recall", "95%", "F1"),
     )
     for one in shown:
@@ -151,19 +153,12 @@ def classes_table(name: str, row: Mapping[str, Any]) -> Table:
     return table
 
 
-def confusion_table(name: str, row: Mapping[str, Any]) -> Table:
+def confusion_table(row: Mapping[str, Any]) -> Table:
     """Counts: a row a true class, a column a class answered, headed by as much of its name as fits."""
     names = [one["name"] for one in row["by_class"]["classes"]]
     left = min(20, max(len(label) for label in names) + 3)
     width = max(3, min(12, (_WIDTH - left) // len(names) - 1))
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        title=Text(f"Confusion: {' on '.join(_of(name))}", style="italic"),
-        caption="rows: what photos are; columns: what they are taken for",
-        title_justify="left",
-        caption_justify="left",
-    )
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("class", overflow="fold", max_width=left)
     for i, label in enumerate(names, 1):
         table.add_column(Text(f"{i} {label}"[:width]), justify="right", no_wrap=True)

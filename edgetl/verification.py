@@ -79,7 +79,7 @@ def verify_bundle(
     expected = {name: _recorded(by_name[name], backend) for name, backend in off}
     # An app runs what ships.
     shipping = [file for file in files if file.ships] or files
-    app = first_measured(shipping, measured["versions"]) if answers is not None else []
+    app = first_measured([*shipping, *files], measured["versions"]) if answers is not None else []
     diagnoses, more = _diagnose(
         models,
         [] if diagnose is False else off,
@@ -129,11 +129,13 @@ def verify_models(
     used = _used(backends, max_drop_pp)
     models = of_paths(paths)
     _check_openable(used, backends, models)
-    known = next((model.classes for model in models if model.classes is not None), None)
+    teller = next((model for model in models if model.classes is not None), None)
+    known = None if teller is None else teller.classes
     with display.stage(1, 2, "photos") as progress:
         chosen = find_photos(known, "", "the model", photos, store, progress, skip_bad)
     classes = known or tuple(sorted({composed(label) for label in chosen.labels}))
-    models = [with_classes(model, classes) for model in models]
+    models = [with_classes(model, classes, None if teller is None else teller.name) for model in models]
+    given = [model.name for model in models]
     first = next((model for model in models if model.grid["dtype"] == FLOAT32), None)
     # The reference comes first: pairs of the matrix are told from it.
     models.sort(key=lambda model: model is not first)
@@ -164,7 +166,9 @@ def verify_models(
         else {"top1": top1, "n": len(chosen.paths), "by": f"{found} on these photos"}
         for name, _ in off
     }
-    app = first_measured(files, measured["versions"]) if answers is not None else []
+    # An app is held against the file that is given first.
+    in_order = sorted(files, key=lambda file: given.index(file.name))
+    app = first_measured(in_order, measured["versions"]) if answers is not None else []
     diagnoses, more = _diagnose(
         models, [] if diagnose is False else off, expected, app, answers, chosen, classes, display, None
     )

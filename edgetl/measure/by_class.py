@@ -63,11 +63,13 @@ def _resampled_macro_f1(table: Any, *, seed: int = 0) -> Any:
     """Macro-F1 of photos drawn anew with replacement, float64 [resamples]: F1 is no share, and has no interval of its own."""
     truth, said = np.nonzero(table)
     n = int(table.sum())
-    draws = np.random.default_rng(seed).multinomial(n, table[truth, said] / n, size=_RESAMPLES)
+    # In floats, which matrix products are quick for; counts this small are exact in them.
+    draws = np.random.default_rng(seed).multinomial(n, table[truth, said] / n, size=_RESAMPLES).astype(np.float64)
     classes = np.arange(len(table))
     # Which of the cells are a class's photos, its answers: [cells, classes].
-    of_class, named = truth[:, None] == classes, said[:, None] == classes
-    return f1_scores(draws @ (of_class & named), draws @ of_class, draws @ named).mean(axis=1)
+    of_class, named = (side[:, None] == classes for side in (truth, said))
+    right, photos, answers = (draws @ some.astype(np.float64) for some in (of_class & named, of_class, named))
+    return f1_scores(right, photos, answers).mean(axis=1)
 
 
 def worst_confusions(counts: Sequence[Sequence[int]], classes: Sequence[str], *, most: int) -> list[dict[str, Any]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,9 @@ def of_bundle(bundle: Bundle) -> list[ModelFile]:
 
 def of_paths(paths: Sequence[Path]) -> list[ModelFile]:
     """Model files that come alone. Raises DataError for one that is no classifier, or where two know other classes."""
-    names = [path.name for path in paths]
+    names = [path.name for path in dict.fromkeys(paths)]
     found = [
-        _alone(path, path.name if names.count(path.name) == 1 else printable(str(path), 4096))
+        _alone(path, printable(path.name if names.count(path.name) == 1 else str(path), 4096))
         for path in dict.fromkeys(paths)
     ]
     known = [file for file in found if file.classes is not None]
@@ -87,24 +88,27 @@ def of_paths(paths: Sequence[Path]) -> list[ModelFile]:
     return found
 
 
-def with_classes(file: ModelFile, names: Sequence[str]) -> ModelFile:
-    """The file with the classes that it does not name itself. names: of the photos, sorted.
+def with_classes(file: ModelFile, names: Sequence[str], other: str | None) -> ModelFile:
+    """The file with classes, where it names none itself. names: those of another file given beside it, `other`, in the order
+    of its outputs; else of the photos, sorted, as most training code takes folders.
 
     Raises DataError where the count of its outputs is another.
     """
-    outputs = read_signature(file.path).outputs
     if file.classes is not None:
         return file
+    outputs = read_signature(file.path).outputs
     if outputs != len(names):
         raise DataError(
             f"{file.name} gives {outputs} figures for each photo.",
             why=f"the photos are of {len(names)} classes, {_few(names)}, and no labels came with the file",
             fix="put its labels into labels.txt beside it, one a line in the order of its outputs, or give photos of its classes",
         )
-    told = "the photos' folders, by name: no labels came with the file, so if all is wrong, their order may be"
-    return ModelFile(
-        file.name, file.path, file.way, file.grid, tuple(names), file.planes, {**(file.origins or {}), "classes": told}
+    told = (
+        f"those of {other}, in its order: no labels came with the file"
+        if other
+        else "the photos' folders, by name: no labels came with the file, so if all is wrong, their order may be"
     )
+    return replace(file, classes=tuple(names), origins={**(file.origins or {}), "classes": told})
 
 
 def _few(names: Sequence[str]) -> str:
@@ -127,6 +131,9 @@ def _alone(path: Path, name: str) -> ModelFile:
         normalization, told = _normalization(found)
         way = Way.of(normalization, View(found.size_px, "stretch", 1.0))
         origins = {"preprocessing": f"{describe(way)}: {told}; how it cuts and resizes is a guess", "classes": where}
+    if labels is not None:
+        # As photos' folders are compared: however accents are spelt.
+        labels = tuple(unicodedata.normalize("NFC", label) for label in labels)
     if labels is not None and len(labels) != found.outputs:
         raise DataError(
             f"{name} gives {found.outputs} figures for each photo.",

@@ -69,6 +69,10 @@ def test_classes_come_from_the_file_from_beside_it_or_from_the_folders(planted, 
     assert top1(found)["none.onnx@ort-cpu"] < 0.5
     assert "folders, by name" in " ".join(found["notes"])
     assert found["data"]["classes"] == sorted(planted.CLASSES)
+    # Beside a file that tells its classes, in the order of that one.
+    found = verify(tmp_path, photos, "none.onnx", "inside.onnx")
+    assert top1(found)["none.onnx@ort-cpu"] == 1.0
+    assert "none.onnx: classes: those of inside.onnx, in its order: no labels came with the file." in found["notes"]
 
 
 def test_two_files_with_their_outputs_in_another_order_are_compared_by_name(planted, photos, weights, tmp_path):
