@@ -28,7 +28,7 @@ def _accuracy_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     now = _share(found["right"])
     should = f"; {percent(expected['top1'])} % by {expected['by']}" if expected else ""
     made_with = found["golden_made_with"]
-    changed = made_with is not None and made_with != found["contract"]
+    changed = found["outcome"] == "contract changed"
     if names:
         yield (
             f"{' or '.join(names)}: prepared so, it is right on {_share(found['best'])} of {n} photos, as told {now}{should}.",
@@ -40,7 +40,7 @@ def _accuracy_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"told:  {found['contract']}", ""
         for wanted in found["wanted"]:
             yield f"takes: {wanted}", ""
-    elif found["outcome"] == "as it should be":
+    elif changed or found["outcome"] == "as it should be":
         yield (
             f"Prepared as told it is right on {now} of {n} photos{should}; none of the {found['singles_tried']} usual wrong ways does better.",
             "" if changed else "green",
@@ -58,7 +58,12 @@ def _accuracy_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     elif made_with is not None and names:
         yield "golden/ was made as contract.json says: so it is the file that was exchanged, not the contract.", ""
     yield from _same(found)
-    if changed:
+    yield from _accuracy_mend(found)
+
+
+def _accuracy_mend(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    names, made_with = found["names"], found["golden_made_with"]
+    if found["outcome"] == "contract changed":
         yield "mend: take contract.json from the bundle as it was built.", "bold"
     elif names and made_with is not None:
         yield (
@@ -67,7 +72,7 @@ def _accuracy_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
     elif names:
         yield "mend: prepare photos as the file takes them, or take a file made for what you prepare.", "bold"
-    elif found["outcome"] == "none" and expected:
+    elif found["outcome"] == "none" and found["expected"]:
         yield (
             "mend: look at the photos (harder than those of the build? other labels?) and at the file (was it exchanged?).",
             "bold",

@@ -365,6 +365,9 @@ def test_a_contract_with_another_mean_fails_on_the_golden_photos(work):
     found = verify(work)
     assert ("golden_input", "contract.json") in failing(found)
     assert set(statuses(found, "golden").values()) == {"pass"}, "the files themselves are sound"
+    (row,) = found["diagnoses"]
+    assert (row["outcome"], row["names"]) == ("contract changed", [])
+    assert row["golden_made_with"] == "RGB, (pixel - 128) / 127.5, stretch: 0.875 of the photo"
 
 
 def test_one_file_answering_for_another_is_told_by_golden(work):
@@ -392,6 +395,7 @@ def test_a_contract_that_was_changed_is_told_from_golden_with_its_own_numbers(wo
     (row,) = found["diagnoses"]
     # All files are off for one reason: the float file stands for them.
     assert (row["file"], row["expected"]["top1"]) == ("models/student.float32.tflite", 1.0)
+    assert row["outcome"] == "contract changed"
     assert "-1..1" in row["names"]
 
 
