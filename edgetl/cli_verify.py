@@ -15,7 +15,7 @@ def verify(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="BUNDLE|MODEL...",
+            metavar="BUNDLE|MODEL",
             help="The folder that `edgetl build` wrote, or .tflite and .onnx files of one task.",
         ),
     ],

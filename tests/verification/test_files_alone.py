@@ -21,6 +21,7 @@ from edgetl.errors import DataError, MissingError, UsageError
 from edgetl.formats.signature import read_signature
 from edgetl.measure.model_files import of_paths
 from edgetl.measure.preprocessing import Way
+from edgetl.runtimes import RUNTIMES
 from edgetl.store import Store
 from edgetl.verification import verify_models, verify_paths
 
@@ -165,6 +166,19 @@ def test_a_backend_is_known_ready_and_of_use_or_it_is_said(planted, photos, weig
     monkeypatch.setattr("edgetl.runtimes.why_unavailable", lambda name: f"{name} is not here")
     with pytest.raises(MissingError, match=r"(?s)ort-cpu is not ready here.*ort-cpu is not here"):
         verify(tmp_path, photos, "net.onnx", backends=["ort-cpu"])
+
+
+def test_a_backend_is_used_when_asked_for_and_held_against_the_usual_one(
+    planted, photos, weights, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(RUNTIMES, "ort-again", RUNTIMES["ort-cpu"])
+    planted.write_net(tmp_path / "net.onnx", weights)
+    assert set(verify(tmp_path, photos, "net.onnx")["versions"]) == {"net.onnx@ort-cpu"}
+    found = verify(tmp_path, photos, "net.onnx", backends=["ort-again"])
+    assert set(found["versions"]) == {"net.onnx@ort-cpu", "net.onnx@ort-again"}
+    assert {check["subject"] for check in found["checks"] if check["metric"] == "top1_disagreement"} == {
+        "net.onnx@ort-cpu = net.onnx@ort-again"
+    }
 
 
 # --- how it ends -------------------------------------------------------------------------------------------------------
