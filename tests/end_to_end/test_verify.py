@@ -34,7 +34,7 @@ from edgetl.measure.golden import int8_grid, write_golden
 from edgetl.quantization.integers import quantize_graph
 from edgetl.runtimes import open_sessions
 from edgetl.store import Store, file_sha256
-from edgetl.verification import verify_bundle
+from edgetl.verification import verify_bundle, verify_models
 
 # Not in the order of the folders' names: a class is found by its name.
 CLASSES = ("pear", "apple", "fig")
@@ -427,6 +427,22 @@ def test_an_app_s_answers_are_held_against_the_file_that_ships(work):
     assert "Why: the app against student.int8.tflite@litert-cpu BGR: with this mistake the file gives 100.0 %" in said
     assert "mend, in the app: give it red first" in said
     assert "fail top1_disagreement the app = student.int8.tflite@litert-cpu" in said
+
+
+def test_a_file_of_a_bundle_given_alone_has_its_bundle_s_contract_while_it_is_that_file(work):
+    file = work / "bundle" / "models" / "student.int8.onnx"
+
+    def alone() -> dict[str, Any]:
+        return verify_models([file], str(work / "photos"), Store(work / "cache"), PlainDisplay())
+
+    found = alone()
+    assert found["versions"]["student.int8.onnx@ort-cpu"]["accuracy"]["top1"] == 1.0
+    assert "student.int8.onnx: preprocessing: contract.json of the bundle it lies in." in found["notes"]
+    edit_json(
+        work / "bundle" / "contract.json", lambda contract: contract["files"][f"models/{file.name}"].update(sha256="0")
+    )
+    (work / "bundle" / "models" / "labels.txt").write_text("\n".join(CLASSES))
+    assert "labels.txt beside it" in " ".join(alone()["notes"])
 
 
 def test_a_file_larger_than_its_target_allows_is_exit_code_7(work):
