@@ -18,7 +18,10 @@ from edgetl.store import file_sha256
 
 @dataclass(frozen=True)
 class BundleFile:
-    """A model file by its name in models/. input: {dtype, and on integers scale and zero_point}; ships: on its target."""
+    """A model file by its name in models/. input: {dtype, and on integers scale and zero_point}; ships: on its target.
+
+    recorded: backend -> (top-1, of so many photos) as the build measured it on its test split.
+    """
 
     name: str
     role: str
@@ -26,18 +29,21 @@ class BundleFile:
     precision: str
     ships: bool
     input: Mapping[str, Any]
+    recorded: Mapping[str, tuple[float, int]]
 
 
 @dataclass(frozen=True)
 class Bundle:
     """classes: in the order of the outputs. input: the preprocessing as contract.json has it (dataset.contract.read_input).
 
-    top1_drop_pp: the target's budget. fingerprint: of the photos it was built from.
+    top1_drop_pp, model_bytes: the target's budget, the latter None where the report has none. fingerprint: of the photos it
+    was built from.
     """
 
     folder: Path
     target: str
     top1_drop_pp: float
+    model_bytes: int | None
     classes: tuple[str, ...]
     fingerprint: str
     input: Mapping[str, Any]
@@ -69,6 +75,7 @@ def open_bundle(folder: Path) -> Bundle:
             folder,
             printable(str(report["target"]["name"])),
             float(report["target"]["budget"]["top1_drop_pp"]),
+            None if (most := report["target"]["budget"].get("model_bytes")) is None else int(most),
             tuple(str(label) for label in report["dataset"]["classes"]),
             str(report["dataset"]["fingerprint"]),
             dict(contract["input"]),
@@ -123,8 +130,13 @@ def _file(row: Mapping[str, Any]) -> BundleFile:
         raise ValueError(f"{name} takes {grid['dtype']!r}")
     if grid["dtype"] != "float32":
         grid |= {"scale": float(grid["scale"]), "zero_point": int(grid["zero_point"])}
+    recorded = {
+        str(backend): (float(found["top1"]), int(found["n"])) for backend, found in row.get("accuracy", {}).items()
+    }
+    if not all(0 <= top1 <= 1 and n > 0 for top1, n in recorded.values()):
+        raise ValueError(f"{name} has an accuracy that is none")
     return BundleFile(
-        name, str(row["role"]), str(row["format"]), str(row["precision"]), bool(row.get("ships", False)), grid
+        name, str(row["role"]), str(row["format"]), str(row["precision"]), bool(row.get("ships", False)), grid, recorded
     )
 
 

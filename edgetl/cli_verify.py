@@ -12,15 +12,29 @@ from edgetl.cli_output import open_store, print_json, stdout
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that `edgetl build` wrote.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BUNDLE|MODEL",
+            help="The folder that `edgetl build` wrote, or .tflite and .onnx files of one task.",
+        ),
+    ],
     data: Annotated[
         str,
         typer.Option(
             "--data",
             metavar="PHOTOS",
-            help="Photos of the bundle's classes: a folder of class folders, a CSV of path,label, or a known data set's name.",
+            help="Photos of the net's classes: a folder of class folders, a CSV of path,label, or a known data set's name.",
         ),
     ],
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend",
+            metavar="B",
+            help="Also on this backend, such as ort-cuda; `edgetl doctor` lists them. Repeatable.",
+        ),
+    ] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
@@ -31,6 +45,22 @@ def verify(
             help="Percentage points of top-1 that a file which ships may lose to float32; the target's budget by itself.",
         ),
     ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            "--answers",
+            metavar="CSV",
+            help="What an app answered on these photos: path,label, or path and a column of probabilities for each class. Names the mistake that explains it.",
+        ),
+    ] = None,
+    diagnose: Annotated[
+        bool | None,
+        typer.Option(
+            "--diagnose/--no-diagnose",
+            help="Try the usual wrong preprocessings; by itself where accuracy is off.",
+            show_default=False,
+        ),
+    ] = None,
     skip_bad: SkipBadOption = False,
     strict: Annotated[
         bool, typer.Option("--strict/--no-strict", help="Exit 8 when a check is inconclusive or unmeasured.")
@@ -38,16 +68,26 @@ def verify(
     as_json: JsonOption = False,
     cache: CacheOption = None,
 ) -> None:
-    """Run every file of BUNDLE on your own photos: accuracy, drop against float32, format against format."""
+    """Run the files on your own photos: accuracy, drop against float32, file against file; and where they are wrong, why."""
     from edgetl.console import make_display, native_chatter_to
     from edgetl.console_verify import print_verification
     from edgetl.report import Check, exit_code
-    from edgetl.verification import verify_bundle
+    from edgetl.verification import verify_paths
 
     store = open_store(cache)
     store.prepare()
     with native_chatter_to(store.root / "verify.log") as console:
-        found = verify_bundle(bundle, data, store, make_display(console), max_drop_pp=max_drop, skip_bad=skip_bad)
+        found = verify_paths(
+            paths,
+            data,
+            store,
+            make_display(console),
+            backends=backend or (),
+            max_drop_pp=max_drop,
+            skip_bad=skip_bad,
+            diagnose=diagnose,
+            answers=answers,
+        )
     code = exit_code([Check(**check) for check in found["checks"]], strict=strict)
     if as_json:
         print_json({"exit_code": code, **found})

@@ -33,6 +33,7 @@ _VERBS = {
     "quantize": "bring to integers",
     "export": "export",
     "verify": "verify",
+    "diagnose": "look for the cause",
 }
 _STATUS_STYLE = {"pass": "green", "fail": "bold red", "inconclusive": "yellow", "unmeasured": "yellow"}
 _PLAIN_EVERY_S = 15.0
@@ -201,7 +202,7 @@ def checks_table(report: Mapping[str, Any]) -> Table:
     table.add_column("verdict", no_wrap=True)
     for check in report["checks"]:
         table.add_row(
-            f"{check['metric']}\n{check['subject'].replace(' = ', chr(10) + '= ')}",
+            Text(f"{check['metric']}\n{check['subject'].replace(' = ', chr(10) + '= ')}"),
             _figure(check["metric"], check["measured"], check["interval"]),
             _figure(check["metric"], check["limit"], None),
             Text(_verdict(check), style=_STATUS_STYLE[check["status"]]),
@@ -231,7 +232,7 @@ def _figure(metric: str, value: float | None, interval: Sequence[float] | None) 
         return "-"
     if metric == "model_bytes":
         return human_bytes(value)
-    if metric in ("top1_disagreement", "share_past_2_steps"):
+    if metric in ("top1_disagreement", "share_past_2_steps", "top1_error_up_to"):
         shown = f"{100 * value:.1f} %"
         return f"{shown} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else shown
     if metric == "golden_input":

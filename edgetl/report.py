@@ -205,12 +205,12 @@ def parity_checks(pair: Mapping[str, Any], precision_of: Mapping[str, str]) -> l
     # One set of integers all through; a layer in float, or int16 grids over float sums, is computed by each runtime its way.
     are_same_integers = are_files and precision == "int8"
     limit = _INT8_DISAGREEMENT["files" if are_same_integers else "keras"]
-    checks = [_share_check("top1_disagreement", subject, limit, differ, n, reason)]
+    checks = [share_check("top1_disagreement", subject, limit, differ, n, reason)]
     # Of the formats alone: no exporter stands between one file and two runtimes of it.
     if are_same_integers and file.rsplit(".", 1)[1] != other.rsplit(".", 1)[1] and "max_steps" in pair:
         past = round((1.0 - pair["within_2_steps"]) * n)
         reason = f"more than 2 output steps apart on {past} of {n} photos"
-        checks.append(_share_check("share_past_2_steps", subject, _PAST_2_STEPS, past, n, reason))
+        checks.append(share_check("share_past_2_steps", subject, _PAST_2_STEPS, past, n, reason))
         reason = f"{pair['mean_steps']:.2f} output steps on the average of {n} photos" if "mean_steps" in pair else ""
         checks.append(exact_check("max_output_steps", subject, _MOST_STEPS, pair["max_steps"], reason))
     return checks
@@ -221,7 +221,7 @@ def exact_check(metric: str, subject: str, limit: float, measured: float, reason
     return Check(metric, subject, limit, measured, None, "pass" if measured <= limit else "fail", reason)
 
 
-def _share_check(metric: str, subject: str, limit: float, hits: int, n: int, reason: str) -> Check:
+def share_check(metric: str, subject: str, limit: float, hits: int, n: int, reason: str) -> Check:
     """A share of the test photos; where its interval spans the limit, the reason says how many photos would decide."""
     interval = share_interval(hits, n)
     status = verdict(limit, interval)

@@ -1,10 +1,8 @@
-"""Verification: a bundle's files on photos that a user gives, judged as a build judges them on its test split. Light:
-photos and model files are opened by the folders below."""
+"""Verification: a bundle's files, or files that come alone, on photos that a user gives, judged as a build judges them on
+its test split; and what explains it where they answer wrongly. Light: photos and model files are opened by the folders below."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,22 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 from edgetl import machine
 from edgetl.bundle import Bundle, open_bundle
-from edgetl.errors import DataError, UsageError
+from edgetl.errors import MissingError, UsageError
 from edgetl.formats.census import printable
-from edgetl.report import Check, drop_check, exact_check, parity_checks
+from edgetl.formats.examine import FORMATS, check_there
+from edgetl.report import Check
 from edgetl.store import Store
+from edgetl.verification_checks import (
+    FLOAT32,
+    Judged,
+    against_first,
+    against_float,
+    app_check,
+    expected_of,
+    first_measured,
+    judge_bundle,
+    judge_models,
+    largest_share,
+    off_alone,
+    off_in_bundle,
+)
+from edgetl.verification_photos import Photos, composed, find_photos
 
 if TYPE_CHECKING:
+    from edgetl.measure.model_files import ModelFile
     from edgetl.pipeline import Display
 
-_FLOAT32 = "float32"
-_OF_FLOATS = {"float32", "float16", "dynamic"}
-# Float files on golden's own tensors differ by the order of additions alone (report._FLOAT_LIMITS). Where activations lie
-# on a grid (dynamic's too, drawn on each run), kernels may round half a step either way: one step of an int8 softmax.
-_GOLDEN_LIMITS = {"float32": 1e-3, "float16": 1e-3}
-_GOLDEN_STEP = 1 / 256
-# Both sides are float32 by way of decimal numbers: one step may be 1.0000001 of it.
-_ROUNDED = 1.0001
+# Every machine has these, and every build measured on them. Others are asked for by name.
+USUAL_BACKENDS = ("litert-cpu", "ort-cpu")
 
 
 def verify_bundle(
@@ -36,35 +45,52 @@ def verify_bundle(
     store: Store,
     display: Display,
     *,
+    backends: Sequence[str] = (),
     max_drop_pp: float | None = None,
     skip_bad: bool = False,
+    diagnose: bool | None = None,
+    answers: Path | None = None,
 ) -> dict[str, Any]:
-    """Plain data: {bundle, data, max_drop_pp, machine, runtimes, versions, parity_matrix, golden, checks}.
+    """Plain data: {bundle, files, notes, data, max_drop_pp, machine, runtimes, versions, parity_matrix, golden, diagnoses, checks}.
 
-    photos: as for a build. max_drop_pp: None for the target's budget. store: where what is known of photos is kept.
-    Raises DataError for a bundle that is not as it was built, or photos of other classes; MissingError without a runtime;
-    UsageError for a limit that is none.
+    photos: as for a build. backends: to use besides the usual ones. max_drop_pp: None for the target's budget. store: where
+    what is known of photos is kept. diagnose: None where accuracy is off. answers: a CSV of an app's (measure.answers).
+    Raises DataError for a bundle that is not as it was built, or photos of other classes; MissingError without a runtime, or
+    one that was asked for; UsageError for a limit that is none.
     """
-    from edgetl.measure.versions import measure_versions
+    from edgetl.measure.model_files import of_bundle
 
-    if max_drop_pp is not None and not 0 <= max_drop_pp <= 100:
-        raise UsageError(f"A drop of {max_drop_pp} points cannot be a limit.", fix="give points from 0 to 100")
+    used = _used(backends, max_drop_pp)
     bundle = open_bundle(folder)
     with display.stage(1, 2, "photos") as progress:
-        chosen, data = _photos(bundle, photos, store, progress, skip_bad)
-    number = _numbers(bundle.classes)
-    with display.stage(2, 2, "verify") as progress:
-        measured = measure_versions(
-            bundle,
-            [photo.path for photo in chosen],
-            [number[_composed(photo.label)] for photo in chosen],
-            [photo.sha256 for photo in chosen],
-            progress,
-        )
-    limit = bundle.top1_drop_pp if max_drop_pp is None else max_drop_pp
-    against_float = _against_float(bundle, measured)
+        chosen = find_photos(bundle.classes, bundle.fingerprint, "the bundle", photos, store, progress, skip_bad)
+    models = of_bundle(bundle)
+    _check_openable(used, backends, models)
+    measured = _measure(models, chosen, bundle.classes, used, display, golden=folder / "golden")
+    files = _judged(models, used, bundle)
     for name, row in measured["versions"].items():
-        row["against_float"] = against_float.get(name)
+        row["against_float"] = against_float(files, measured).get(name)
+    limit = bundle.top1_drop_pp if max_drop_pp is None else max_drop_pp
+    checks = judge_bundle(files, measured, max_drop_pp=limit, model_bytes=bundle.model_bytes)
+    off = off_in_bundle(files, measured["versions"], checks)
+    if diagnose and not off:
+        off = first_measured(files, measured["versions"])
+    by_name = {file.name: file for file in files}
+    expected = {name: _recorded(by_name[name], backend) for name, backend in off}
+    # An app runs what ships.
+    shipping = [file for file in files if file.ships] or files
+    app = first_measured([*shipping, *files], measured["versions"]) if answers is not None else []
+    diagnoses, more = _diagnose(
+        models,
+        [] if diagnose is False else off,
+        expected,
+        app,
+        answers,
+        chosen,
+        bundle.classes,
+        display,
+        folder / "golden",
+    )
     return {
         "bundle": {
             "folder": printable(str(folder), 4096),
@@ -72,145 +98,257 @@ def verify_bundle(
             "classes": list(bundle.classes),
             "files": [asdict(file) for file in bundle.files],
         },
-        "data": data,
+        "files": [_file_row(file, model) for file, model in zip(files, models, strict=True)],
+        "notes": [],
+        "data": chosen.data,
         "max_drop_pp": limit,
+        "reference": None,
         "machine": machine.describe(),
         **measured,
-        "checks": [asdict(check) for check in judge_versions(bundle, measured, max_drop_pp=limit)],
+        "diagnoses": diagnoses,
+        "checks": [asdict(check) for check in [*checks, *more]],
     }
 
 
-def _composed(label: str) -> str:
-    """A class's name however a file system spells its accents."""
-    return unicodedata.normalize("NFC", label)
+def verify_models(
+    paths: Sequence[Path],
+    photos: str,
+    store: Store,
+    display: Display,
+    *,
+    backends: Sequence[str] = (),
+    max_drop_pp: float | None = None,
+    skip_bad: bool = False,
+    diagnose: bool | None = None,
+    answers: Path | None = None,
+) -> dict[str, Any]:
+    """The same of model files without a bundle; their drop is against the first that takes floats, and has no limit of its
+    own. Classes and preprocessing are looked for (measure.model_files), and `notes` says what was taken from where."""
+    from edgetl.measure.model_files import of_paths, with_classes
 
-
-def _numbers(classes: Sequence[str]) -> dict[str, int]:
-    return {_composed(label): i for i, label in enumerate(classes)}
-
-
-def _photos(
-    bundle: Bundle, photos: str, store: Store, progress: Any, skip_bad: bool
-) -> tuple[list[Any], dict[str, Any]]:
-    """The photos to measure on, and the result's `data`. Where the photos are split, those for testing alone."""
-    from edgetl.dataset.catalogue import resolve
-    from edgetl.dataset.index import PhotoIndex
-    from edgetl.dataset.scan import list_photos, validate
-
-    def on_checked(done: int, total: int) -> None:
-        if done == 1:
-            progress.begin(total, unit="photos")
-        progress.advance(1)
-
-    store.prepare()
-    index = PhotoIndex(store.root / "index.sqlite")
-    try:
-        listing = list_photos(resolve(photos, store.downloads, progress.note, fetch=True), index)
-        if listing.photos:
-            check_classes(bundle.classes, [*listing.empty, *(photo.label for photo in listing.photos)], listing.source)
-        good, offenders = validate(listing, index, skip_bad=skip_bad, to_train=False, on_checked=on_checked)
-    finally:
-        index.close()
-    split = "test" if any(photo.split == "test" for photo in good) else ""
-    chosen = [photo for photo in good if photo.split == split] if split else good
-    check_classes(bundle.classes, [photo.label for photo in chosen], listing.source)
-    counts = Counter(_composed(photo.label) for photo in chosen)
-    fingerprint = f"sha256:{listing.fingerprint}"
-    return chosen, {
-        "source": printable(listing.source, 4096),
-        "split": split or "all",
-        "n": len(chosen),
-        "per_class": {label: counts[_composed(label)] for label in bundle.classes},
-        "fingerprint": fingerprint,
-        # Then most of them trained the net, unless only those for testing are taken.
-        "trained_on": fingerprint == bundle.fingerprint and not split,
-        "left_out": [{"what": printable(offender.what, 4096), "why": offender.why} for offender in offenders],
+    used = _used(backends, max_drop_pp)
+    models = of_paths(paths)
+    _check_openable(used, backends, models)
+    teller = next((model for model in models if model.classes is not None), None)
+    known = None if teller is None else teller.classes
+    with display.stage(1, 2, "photos") as progress:
+        chosen = find_photos(known, "", "the model", photos, store, progress, skip_bad)
+    classes = known or tuple(sorted({composed(label) for label in chosen.labels}))
+    models = [with_classes(model, classes, None if teller is None else teller.name) for model in models]
+    given = [model.name for model in models]
+    first = next((model for model in models if model.grid["dtype"] == FLOAT32), None)
+    # The reference comes first: pairs of the matrix are told from it.
+    models.sort(key=lambda model: model is not first)
+    measured = _measure(models, chosen, classes, used, display, golden=None)
+    files = _judged(models, used, None)
+    found = (
+        None if first is None else next((name for _, name in files[0].versions() if name in measured["versions"]), None)
+    )
+    drops = {} if found is None else against_first(found, measured)
+    for name, row in measured["versions"].items():
+        row["against_float"] = drops.get(name)
+    checks = judge_models(
+        files,
+        measured,
+        reference=found,
+        max_drop_pp=max_drop_pp,
+        largest_class=largest_share(chosen.data["per_class"]),
+    )
+    off = off_alone(files, checks, drops)
+    if diagnose:
+        named = {name for name, _ in off}
+        off += [one for file in files if file.name not in named for one in first_measured([file], measured["versions"])]
+    top1 = None if found is None else measured["versions"][found]["accuracy"]["top1"]
+    reference_is_off = found is not None and found.rsplit("@", 1)[0] in {name for name, _ in off}
+    expected = {
+        name: None
+        if top1 is None or reference_is_off
+        else {"top1": top1, "n": len(chosen.paths), "by": f"{found} on these photos"}
+        for name, _ in off
+    }
+    # An app is held against the file that is given first.
+    in_order = sorted(files, key=lambda file: given.index(file.name))
+    app = first_measured(in_order, measured["versions"]) if answers is not None else []
+    diagnoses, more = _diagnose(
+        models, [] if diagnose is False else off, expected, app, answers, chosen, classes, display, None
+    )
+    return {
+        "bundle": None,
+        "files": [_file_row(file, model) for file, model in zip(files, models, strict=True)],
+        "notes": [
+            f"{model.name}: {what}: {told}." for model in models for what, told in (model.origins or {}).items() if told
+        ],
+        "data": {**chosen.data, "classes": list(classes)},
+        "max_drop_pp": max_drop_pp,
+        "reference": found,
+        "machine": machine.describe(),
+        **measured,
+        "diagnoses": diagnoses,
+        "checks": [asdict(check) for check in [*checks, *more]],
     }
 
 
-def check_classes(classes: Sequence[str], found: Sequence[str], source: str) -> None:
-    """Raises DataError naming every class of the photos that the bundle does not know, and the other way round.
+def verify_paths(paths: Sequence[Path], photos: str, store: Store, display: Display, **options: Any) -> dict[str, Any]:
+    """One bundle's folder, or model files: verify_bundle or verify_models. Raises as they do, and UsageError for a mixture."""
+    for path in paths:
+        check_there(path, printable(str(path), 4096))
+    folders = [path for path in paths if path.is_dir()]
+    if folders and len(paths) > 1:
+        raise UsageError(
+            "A bundle is verified by itself.",
+            why=f"{printable(str(folders[0]), 4096)} is a folder, and {len(paths) - 1} more were given",
+            fix="give one bundle, or model files only",
+        )
+    if folders:
+        return verify_bundle(paths[0], photos, store, display, **options)
+    return verify_models(paths, photos, store, display, **options)
 
-    Names decide, not positions: a bundle's outputs are in the order of its labels.txt, folders in that of their names.
-    """
-    known, seen = set(_numbers(classes)), {_composed(label) for label in found}
-    lines = [f"  - {printable(label)}: the bundle does not know this class" for label in sorted(seen - known)]
-    lines += [f"  - {printable(label)}: no photo of this class" for label in sorted(known - seen)]
-    if lines:
-        raise DataError(
-            f"{printable(source, 4096)} has not the classes of the bundle:\n" + "\n".join(lines),
-            why=f"the bundle tells apart {', '.join(printable(label) for label in classes)}",
-            fix="name the class folders (or the CSV's labels) like the lines of the bundle's labels.txt",
+
+def _used(backends: Sequence[str], max_drop_pp: float | None) -> list[str]:
+    """The usual backends and those asked for. Raises UsageError for one that is none, MissingError for one not ready."""
+    from edgetl.runtimes import RUNTIMES, unavailable
+
+    if max_drop_pp is not None and not 0 <= max_drop_pp <= 100:
+        raise UsageError(f"A drop of {max_drop_pp} points cannot be a limit.", fix="give points from 0 to 100")
+    unknown = [name for name in backends if name not in RUNTIMES]
+    if unknown:
+        raise UsageError(
+            f"There is no backend named {unknown[0]!r}.",
+            why=f"known backends: {', '.join(RUNTIMES)}",
+            fix="give one of these",
+        )
+    for name in backends:
+        why = unavailable(name)
+        if why:
+            raise MissingError(
+                f"The backend {name} is not ready here.",
+                why=why,
+                fix="`edgetl doctor` shows all of them; or leave out --backend",
+            )
+    return list(dict.fromkeys([*USUAL_BACKENDS, *backends]))
+
+
+def _check_openable(used: Sequence[str], asked: Sequence[str], models: Sequence[ModelFile]) -> None:
+    """Raises UsageError for a backend that was asked for and opens none of the files: nothing would be measured on it."""
+    from edgetl.runtimes import RUNTIMES
+
+    for name in asked:
+        if not any(model.path.suffix in RUNTIMES[name].suffixes for model in models):
+            raise UsageError(
+                f"{name} opens none of the files.",
+                why=f"it opens {' and '.join(RUNTIMES[name].suffixes)}",
+                fix="leave out --backend, or give a file of that kind",
+            )
+
+
+def _measure(
+    models: Sequence[ModelFile],
+    chosen: Photos,
+    classes: Sequence[str],
+    used: Sequence[str],
+    display: Display,
+    *,
+    golden: Path | None,
+) -> dict[str, Any]:
+    from edgetl.measure.versions import measure_versions
+
+    with display.stage(2, 2, "verify") as progress:
+        return measure_versions(
+            models,
+            chosen.paths,
+            chosen.numbers(classes),
+            chosen.digests,
+            progress,
+            classes=classes,
+            backends=used,
+            golden=golden,
         )
 
 
-def _runtimes_of(bundle: Bundle) -> list[tuple[Any, str, str]]:
-    """(file, runtime, the version's name) of every file on every runtime that opens its kind, here or not."""
+def _judged(models: Sequence[ModelFile], used: Sequence[str], bundle: Bundle | None) -> list[Judged]:
     from edgetl.runtimes import runtimes_for
 
-    return [
-        (file, runtime, f"models/{file.name}@{runtime}")
-        for file in bundle.student_files
-        for runtime in runtimes_for(Path(file.name))
-    ]
+    known = {} if bundle is None else {f"models/{file.name}": file for file in bundle.files}
+    found = []
+    for model in models:
+        row = known.get(model.name)
+        found.append(
+            Judged(
+                model.name,
+                FORMATS[model.path.suffix].lower(),
+                "" if row is None else row.precision,
+                row is not None and row.ships,
+                model.path.stat().st_size,
+                tuple(runtimes_for(model.path, used)),
+                {} if row is None else row.recorded,
+            )
+        )
+    return found
 
 
-def _against_float(bundle: Bundle, measured: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Version -> its pair with the float32 file of its format on the same runtime; float32 files have none."""
-    pairs = {(pair["a"], pair["b"]): pair for pair in measured["parity_matrix"]["pairs"]}
-    rows = _runtimes_of(bundle)
-    floats = {(file.format, runtime): name for file, runtime, name in rows if file.precision == _FLOAT32}
+def _file_row(file: Judged, model: ModelFile) -> dict[str, Any]:
+    from edgetl.measure.preprocessing import describe
+
     return {
-        name: {key: value for key, value in pair.items() if key != "flipped"}
-        for file, runtime, name in rows
-        if (pair := pairs.get((floats.get((file.format, runtime), ""), name))) is not None
+        "name": file.name,
+        "format": file.format,
+        "precision": file.precision,
+        "ships": file.ships,
+        "bytes": file.bytes,
+        "preprocessing": describe(model.way),
+        "origins": dict(model.origins or {}),
     }
 
 
-def judge_versions(bundle: Bundle, measured: Mapping[str, Any], *, max_drop_pp: float) -> list[Check]:
-    """Every check of a verification, in the order shown. Pure. measured: as measure.versions gives it."""
-    against_float = _against_float(bundle, measured)
-    rows = _runtimes_of(bundle)
-    absent = {name: state for name, state in measured["runtimes"].items() if state != "ready"}
-    checks = _golden_checks(rows, measured["golden"], absent)
-    for file, runtime, name in rows:
-        if not file.ships or file.precision == _FLOAT32:
-            continue
-        subject = f"{file.name}@{runtime}"
-        pair = against_float.get(name)
-        if pair is None:
-            reason = absent.get(runtime, f"the bundle has no float32 file of the {file.format} format to compare with")
-            checks.append(Check("top1_drop_pp", subject, max_drop_pp, None, None, "unmeasured", reason))
-        else:
-            checks.append(drop_check(subject, max_drop_pp, pair, reference=pair["a"].removeprefix("models/")))
-    file_of = {name: file for file, _, name in rows}
-    precision_of = {file.name: file.precision for file in bundle.files}
-    for pair in measured["parity_matrix"]["pairs"]:
-        a, b = file_of[pair["a"]], file_of[pair["b"]]
-        # Two files of one set of numbers: of the float weights, of the integers. Dynamic ranges are each run's own.
-        halved = a.precision == _FLOAT32 and b.precision == "float16" and a.format == b.format
-        if halved or a.precision == b.precision == _FLOAT32 or not {a.precision, b.precision} & _OF_FLOATS:
-            checks += parity_checks(pair, precision_of)
-    return checks
+def _recorded(file: Judged, backend: str) -> dict[str, Any] | None:
+    found = expected_of(file, backend)
+    return None if found is None else {"top1": found[0], "n": found[1], "by": "the build on its test photos"}
 
 
-def _golden_checks(
-    rows: Sequence[tuple[Any, str, str]], golden: Mapping[str, Any] | None, absent: Mapping[str, str]
-) -> list[Check]:
-    """The preprocessing, then each file on golden's tensors: is this machine's answer the one the build wrote down?"""
-    if golden is None or not golden["photos"]:
-        reason = "the bundle has no golden/ with photos to replay"
-        return [Check("golden", "golden/", 0.0, None, None, "unmeasured", reason)]
-    reason = f"{golden['differing']} of {golden['values']} values of {golden['photos']} golden photos' tensors are not golden's"
-    checks = [exact_check("golden_input", "contract.json", 0.0, golden["differing"], reason)]
-    for file, runtime, name in rows:
-        subject, limit = f"{file.name}@{runtime}", _GOLDEN_LIMITS.get(file.precision, _GOLDEN_STEP)
-        apart = golden["files"].get(name)
-        if apart is None:
-            reason = absent.get(runtime, "golden/ has no probabilities of it: the build had no such runtime")
-            checks.append(Check("golden", subject, limit, None, None, "unmeasured", reason))
-        else:
-            reason = f"a probability of a golden photo is up to {apart:.2g} from what the build measured"
-            status = exact_check("golden", subject, limit * _ROUNDED, apart, reason).status
-            checks.append(Check("golden", subject, limit, apart, None, status, reason))
-    return checks
+def _diagnose(
+    models: Sequence[ModelFile],
+    off: Sequence[tuple[str, str]],
+    expected: Mapping[str, dict[str, Any] | None],
+    app: Sequence[tuple[str, str]],
+    answers: Path | None,
+    chosen: Photos,
+    classes: Sequence[str],
+    display: Display,
+    golden: Path | None,
+) -> tuple[list[dict[str, Any]], list[Check]]:
+    """(what explains that files are off, or an app is; checks of the app). app: (file, backend) that it is held against."""
+    if not off and answers is None:
+        return [], []
+    from edgetl.measure.answers import MOST_DISAGREEMENT, read_answers
+    from edgetl.measure.explain import explain_accuracy, explain_answers
+
+    by_name = {model.name: model for model in models}
+    labels = chosen.numbers(classes)
+    given = None if answers is None else read_answers(answers, chosen.paths, chosen.source, classes)
+    found: list[dict[str, Any]] = []
+    checks: list[Check] = []
+    with display.stage(3, 3, "diagnose") as progress:
+        for name, backend in off:
+            progress.note(f"trying the usual wrong preprocessings on {name}, {backend}")
+            found.append(
+                explain_accuracy(
+                    by_name[name],
+                    backend,
+                    chosen.paths,
+                    labels,
+                    chosen.digests,
+                    progress,
+                    classes=classes,
+                    expected=expected[name],
+                    golden=golden,
+                )
+            )
+        for name, backend in app if given is not None else ():
+            progress.note(f"trying the usual mistakes on {name}, {backend}, for the app's answers")
+            assert given is not None
+            row = explain_answers(
+                by_name[name], backend, given, chosen.paths, labels, chosen.digests, progress, classes=classes
+            )
+            found.append(row)
+            checks.append(app_check(row, MOST_DISAGREEMENT))
+    return found, checks

@@ -90,10 +90,11 @@ def load_rgb(source: Path | bytes, *, at_least_px: int | None = None) -> Image.I
             image.draft("RGB", (at_least_px, at_least_px))
         image.load()
         upright = ImageOps.exif_transpose(image)
-    return _to_rgb(upright)
+    return to_rgb(upright)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A decoded photo in RGB; what becomes of the other modes is said above."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):

@@ -18,6 +18,7 @@ from edgetl.dataset import photos
 from edgetl.dataset.contract import Normalization, View, to_grid
 from edgetl.errors import DataError
 from edgetl.measure.accuracy import probabilities_of
+from edgetl.measure.preprocessing import Way, decode, image_of, pixels_of
 
 MOST_PHOTOS = 5
 _TENSORS: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int8": np.dtype(np.int8)}
@@ -84,7 +85,7 @@ def replay_golden(
     if not (folder / "golden.json").is_file():
         return None
     try:
-        index = json.loads((folder / "golden.json").read_text(encoding="utf-8"))["photos"]
+        index = _index(folder)
         values = differing = 0
         furthest: dict[str, float | None] = dict.fromkeys(sessions)
         for row in index:
@@ -106,6 +107,47 @@ def replay_golden(
             fix="take golden/ from the bundle as it was built",
         ) from None
     return {"photos": len(index), "values": values, "differing": differing, "files": furthest}
+
+
+def golden_made_by(folder: Path, ways: Sequence[Way]) -> list[bool]:
+    """Of each way, whether it makes golden's own float32 tensors from golden's photos; none does without golden/."""
+    index, same = _index(folder), [True] * len(ways)
+    for row in index:
+        for i, way in enumerate(ways):
+            pixels = pixels_of(decode(folder / _plain(row["photo"]), upright=way.upright), way)
+            made = image_of(pixels, way, {"dtype": "float32"})
+            written = _tensor(folder, row, "float32", View(way.size_px, way.cut, way.centre_fraction))
+            # One float32 step of the largest: (pixel - mean) * (1 / scale) may be computed in another order.
+            same[i] = same[i] and bool(np.allclose(made, written, rtol=0, atol=1e-6 * max(1.0, np.abs(written).max())))
+    return [bool(index) and one for one in same]
+
+
+def golden_numbers(folder: Path, view: View) -> Normalization | None:
+    """The mean and scale that golden's tensors were made with, to three digits after the point; None where no such numbers
+    bring its photos to them: a straight line through pixels and values of each colour."""
+    pairs = [
+        (photos.load_view(folder / _plain(row["photo"]), view), _tensor(folder, row, "float32", view))
+        for row in _index(folder)
+    ]
+    if not pairs:
+        return None
+    mean, scale = [], []
+    for channel in range(3):
+        pixels = np.concatenate([seen[..., channel].ravel() for seen, _ in pairs]).astype(np.float64)
+        values = np.concatenate([made[..., channel].ravel() for _, made in pairs]).astype(np.float64)
+        slope, start = np.polyfit(pixels, values, 1) if np.ptp(pixels) else (0.0, 0.0)
+        if not slope or np.abs(slope * pixels + start - values).max() > 1e-4 * max(1.0, np.abs(values).max()):
+            return None
+        mean.append(round(float(-start / slope), 3))
+        scale.append(round(float(1 / slope), 3))
+    return Normalization((mean[0], mean[1], mean[2]), (scale[0], scale[1], scale[2]))
+
+
+def _index(folder: Path) -> list[Mapping[str, Any]]:
+    if not (folder / "golden.json").is_file():
+        return []
+    found: list[Mapping[str, Any]] = json.loads((folder / "golden.json").read_text(encoding="utf-8"))["photos"]
+    return found
 
 
 def _plain(name: str) -> str:

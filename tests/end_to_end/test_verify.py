@@ -34,7 +34,7 @@ from edgetl.measure.golden import int8_grid, write_golden
 from edgetl.quantization.integers import quantize_graph
 from edgetl.runtimes import open_sessions
 from edgetl.store import Store, file_sha256
-from edgetl.verification import verify_bundle
+from edgetl.verification import verify_bundle, verify_models
 
 # Not in the order of the folders' names: a class is found by its name.
 CLASSES = ("pear", "apple", "fig")
@@ -84,7 +84,7 @@ def whole(tiny_net: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = "\n".join(CLASSES) + "\n"
     (bundle / "labels.txt").write_text(labels)
     report = {
-        "target": {"name": "raspberry-pi-4", "budget": {"top1_drop_pp": 8.0}},
+        "target": {"name": "raspberry-pi-4", "budget": {"top1_drop_pp": 8.0, "model_bytes": 50_000}},
         "dataset": {"classes": CLASSES, "fingerprint": "sha256:0"},
         "models": rows,
     }
@@ -95,6 +95,9 @@ def whole(tiny_net: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (bundle / "report.json").write_text(json.dumps(report))
     (bundle / "contract.json").write_text(json.dumps(contract))
+    blue_first = graph.nodes[1].kernel[:, :, ::-1]
+    exchanged = replace(graph, nodes=(graph.nodes[0], replace(graph.nodes[1], kernel=blue_first), *graph.nodes[2:]))
+    _write(folder, exchanged, quantize_graph(exchanged, RANGES), "int8", "tflite")
     return folder
 
 
@@ -119,6 +122,7 @@ def _write(folder: Path, graph: Any, integers: Any, precision: str, suffix: str)
         "format": suffix,
         "precision": precision,
         "ships": precision == "int8",
+        "accuracy": {"litert-cpu" if suffix == "tflite" else "ort-cpu": {"top1": 1.0, "n": 60}},
         "input": taken,
         "sha256": file_sha256(file),
     }
@@ -183,7 +187,7 @@ def test_a_clean_bundle_verifies_where_tensorflow_is_not_installed(work):
     for fact in (
         "raspberry-pi-4: 60 photos",
         "float32.tflite litert-cpu 100.0 94.0-100.0 -",
-        "int8.onnx ort-cpu 100.0 94.0-100.0 0.0 -3.2 to 3.2 100.0 1.00",
+        "int8.onnx ort-cpu 100.0 94.0-100.0 0.0 -3.2 to 3.2 100.0 100.0 ",
         "student.int8.tflite@litert-cpu 0.0 % 0.8 steps 100.0 %",
         "golden_input 0 0 pass",
         "inconclusive top1_disagreement student.int8.tflite@litert-cpu = student.int8.onnx@ort-cpu",
@@ -361,6 +365,9 @@ def test_a_contract_with_another_mean_fails_on_the_golden_photos(work):
     found = verify(work)
     assert ("golden_input", "contract.json") in failing(found)
     assert set(statuses(found, "golden").values()) == {"pass"}, "the files themselves are sound"
+    (row,) = found["diagnoses"]
+    assert (row["outcome"], row["names"]) == ("contract changed", [])
+    assert row["golden_made_with"] == "RGB, (pixel - 128) / 127.5, stretch: 0.875 of the photo"
 
 
 def test_one_file_answering_for_another_is_told_by_golden(work):
@@ -368,6 +375,84 @@ def test_one_file_answering_for_another_is_told_by_golden(work):
     shutil.copyfile(models / "student.float32.onnx", models / "student.int8.onnx")
     pass_for_built(work / "bundle", "student.int8.onnx")
     assert ("golden", "student.int8.onnx@ort-cpu") in failing(verify(work))
+
+
+def test_a_contract_that_was_changed_is_told_from_golden_with_its_own_numbers(work):
+    edit_json(
+        work / "bundle" / "contract.json",
+        lambda contract: contract["input"]["normalization"].update(mean=[0.0] * 3, scale=[255.0] * 3),
+    )
+    done = command(work)
+    assert done.returncode == 6, done.stderr
+    said = " ".join(done.stdout.split())
+    assert (
+        "golden/ was made with RGB, (pixel - 128) / 127.5, stretch: 0.875 of the photo; it says RGB, (pixel - 0) / 255"
+        in said
+    )
+    assert "mend: take contract.json from the bundle as it was built." in said
+    found = verify(work)
+    assert {"top1_below_build_pp", "golden_input"} <= {metric for metric, _ in failing(found)}
+    (row,) = found["diagnoses"]
+    # All files are off for one reason: the float file stands for them.
+    assert (row["file"], row["expected"]["top1"]) == ("models/student.float32.tflite", 1.0)
+    assert row["outcome"] == "contract changed"
+    assert "-1..1" in row["names"]
+
+
+def test_a_file_exchanged_for_one_that_takes_bgr_is_named(work):
+    shutil.copyfile(work / "student.int8.tflite", work / "bundle" / "models" / "student.int8.tflite")
+    pass_for_built(work / "bundle", "student.int8.tflite")
+    done = command(work)
+    assert done.returncode == 6, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "Why: student.int8.tflite@litert-cpu BGR: prepared so, it is right on" in said
+    assert "100.0 % by the build on its test photos" in said
+    assert "golden/ was made as contract.json says: so it is the file that was exchanged" in said
+    found = verify(work)
+    assert [(row["file"], row["names"]) for row in found["diagnoses"]] == [("models/student.int8.tflite", ["BGR"])]
+    assert verify(work, diagnose=False)["diagnoses"] == []
+
+
+def test_an_app_s_answers_are_held_against_the_file_that_ships(work):
+    sessions, _ = open_sessions(work / "bundle" / "models", ["student.int8.tflite"], threads=1)
+    lines = ["path,label"]
+    for path in sorted((work / "photos").glob("*/*.png")):
+        image = NORMALIZATION.apply(load_view(path, VIEW)[..., ::-1].astype(np.float32))
+        (found,) = sessions["student.int8.tflite@litert-cpu"].run(image[None])
+        lines.append(f"{path.parent.name}/{path.name},{CLASSES[int(found.argmax())]}")
+    (work / "app.csv").write_text("\n".join(lines))
+    done = command(work, "--answers", str(work / "app.csv"))
+    assert done.returncode == 6, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "Why: the app against student.int8.tflite@litert-cpu BGR: with this mistake the file gives 100.0 %" in said
+    assert "mend, in the app: give it red first" in said
+    assert "fail top1_disagreement the app = student.int8.tflite@litert-cpu" in said
+
+
+def test_a_file_of_a_bundle_given_alone_has_its_bundle_s_contract_while_it_is_that_file(work):
+    file = work / "bundle" / "models" / "student.int8.onnx"
+
+    def alone() -> dict[str, Any]:
+        return verify_models([file], str(work / "photos"), Store(work / "cache"), PlainDisplay())
+
+    found = alone()
+    assert found["versions"]["student.int8.onnx@ort-cpu"]["accuracy"]["top1"] == 1.0
+    assert "student.int8.onnx: preprocessing: contract.json of the bundle it lies in." in found["notes"]
+    edit_json(
+        work / "bundle" / "contract.json", lambda contract: contract["files"][f"models/{file.name}"].update(sha256="0")
+    )
+    (work / "bundle" / "models" / "labels.txt").write_text("\n".join(CLASSES))
+    assert "labels.txt beside it" in " ".join(alone()["notes"])
+
+
+def test_a_file_larger_than_its_target_allows_is_exit_code_7(work):
+    edit_json(work / "bundle" / "report.json", lambda report: report["target"]["budget"].update(model_bytes=2_000))
+    done = command(work)
+    assert done.returncode == 7, done.stdout
+    assert failing(verify(work)) == {
+        ("model_bytes", "student.int8.tflite"),
+        ("model_bytes", "student.int8.onnx"),
+    }
 
 
 # --- what cannot be measured -------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from edgetl.dataset.samples import Samples
 from edgetl.errors import DataError
 from edgetl.measure.accuracy import probabilities_of
 from edgetl.measure.versions import views
-from edgetl.verification import check_classes
+from edgetl.verification_photos import check_classes
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop"])

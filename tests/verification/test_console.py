@@ -1,0 +1,72 @@
+"""What `edgetl verify` shows fits 80 columns, however many classes there are and whatever they are called."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from edgetl.console_verify import print_verification
+from edgetl.measure.accuracy import accuracy, confusion
+from edgetl.measure.by_class import by_class
+from edgetl.measure.calibration import calibration
+
+
+def found(names: list[str], file: str) -> dict[str, Any]:
+    """A verification of one file alone, on 20 photos a class, each fourth of which is taken for the next class."""
+    labels = np.arange(20 * len(names)) % len(names)
+    answers = np.where(np.arange(len(labels)) % 4 == 3, (labels + 1) % len(names), labels)
+    shares = np.where(np.eye(len(names))[answers] > 0, 0.9, 0.1 / (len(names) - 1))
+    counts = confusion(shares, labels)
+    row = {
+        "accuracy": accuracy(shares, labels),
+        "confusion": counts,
+        "by_class": by_class(counts, names),
+        "calibration": calibration(shares, labels),
+        "against_float": None,
+    }
+    return {
+        "notes": [f"{file}: classes: a guess."],
+        "bundle": None,
+        "files": [{"name": file, "ships": False, "precision": ""}],
+        "reference": None,
+        "data": {"trained_on": False, "left_out": [], "split": "all", "n": len(labels)},
+        "versions": {f"{file}@litert-cpu": row},
+        "parity_matrix": {"pairs": []},
+        "checks": [],
+        "diagnoses": [],
+    }
+
+
+def shown(data: dict[str, Any]) -> str:
+    console = Console(file=io.StringIO(), width=80, highlight=False)
+    print_verification(console, data)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("count", [2, 7, 12, 13, 200])
+def test_any_number_of_classes_fits(count):
+    names = [f"a class with a long name, number {i}" for i in range(count)]
+    text = shown(found(names, "a_model_file_with_a_name_longer_than_any_column.onnx"))
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "…" not in text
+    assert ("Worst confusions" in text) == (count > 12)
+    if count == 200:
+        assert "the worst 12 of 200" in text
+
+
+def test_counts_stand_where_they_belong():
+    text = shown(found(["cat", "dog"], "net.onnx"))
+    lines = [line.split() for line in text.splitlines()]
+    # 40 photos, each fourth wrong: the 4th, 8th and so on are dogs taken for cats.
+    assert ["1", "cat", "20", "."] in lines
+    assert ["2", "dog", "10", "10"] in lines
+
+
+def test_names_do_not_speak_to_the_terminal():
+    text = shown(found(["[red]cat[/red]", "[/]dog"], "[bold]net.onnx"))
+    for name in ("[red]cat[/red]", "[/]dog", "[bold]net.onnx"):
+        assert name in text
