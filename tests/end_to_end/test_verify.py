@@ -467,7 +467,7 @@ def test_without_golden_photos_nothing_is_replayed_and_nothing_passes_for_it(wor
 
 
 def test_a_runtime_that_is_not_here_leaves_its_files_unmeasured(work, monkeypatch):
-    monkeypatch.setattr("edgetl.runtimes.ort.unavailable", lambda: "onnxruntime is not installed")
+    monkeypatch.setattr("edgetl.runtimes.ort.unavailable", lambda backend: "onnxruntime is not installed")
     found = verify(work)
     assert {name.split("@")[1] for name in found["versions"]} == {"litert-cpu"}
     assert statuses(found, "top1_drop_pp") == {

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from edgetl.errors import DataError, MissingError, UsageError
 from edgetl.formats.signature import read_signature
 from edgetl.measure.model_files import of_paths
 from edgetl.measure.preprocessing import Way
-from edgetl.runtimes import RUNTIMES
+from edgetl.runtimes import RUNTIMES, ort
 from edgetl.store import Store
 from edgetl.verification import verify_models, verify_paths
 
@@ -163,7 +164,7 @@ def test_a_backend_is_known_ready_and_of_use_or_it_is_said(planted, photos, weig
         verify(tmp_path, photos, "net.onnx", backends=["ort-gpu"])
     with pytest.raises(UsageError, match="litert-cpu opens none of the files"):
         verify(tmp_path, photos, "net.onnx", backends=["litert-cpu"])
-    monkeypatch.setattr("edgetl.runtimes.why_unavailable", lambda name: f"{name} is not here")
+    monkeypatch.setattr("edgetl.runtimes.unavailable", lambda name: f"{name} is not here")
     with pytest.raises(MissingError, match=r"(?s)ort-cpu is not ready here.*ort-cpu is not here"):
         verify(tmp_path, photos, "net.onnx", backends=["ort-cpu"])
 
@@ -171,7 +172,9 @@ def test_a_backend_is_known_ready_and_of_use_or_it_is_said(planted, photos, weig
 def test_a_backend_is_used_when_asked_for_and_held_against_the_usual_one(
     planted, photos, weights, tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(RUNTIMES, "ort-again", RUNTIMES["ort-cpu"])
+    # A provider of its own name on the same kernels: what is looked at is that both are run and compared.
+    monkeypatch.setitem(RUNTIMES, "ort-again", replace(RUNTIMES["ort-cpu"], everyday=False))
+    monkeypatch.setitem(ort._PROVIDERS, "ort-again", ort._PROVIDERS["ort-cpu"])
     planted.write_net(tmp_path / "net.onnx", weights)
     assert set(verify(tmp_path, photos, "net.onnx")["versions"]) == {"net.onnx@ort-cpu"}
     found = verify(tmp_path, photos, "net.onnx", backends=["ort-again"])
