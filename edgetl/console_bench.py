@@ -62,6 +62,9 @@ def print_bench(console: Console, found: Mapping[str, Any]) -> None:
     parts = [about.get("board") or about.get("processor") or "a device that no one named", about.get("os")]
     parts.insert(1, f"{about['cores']} cores" if about.get("cores") else None)
     console.print(Text(", ".join(part for part in parts if part), style="dim"), soft_wrap=True)
+    libraries = sorted({row["library"] for row in rows if row.get("library")})
+    if libraries:
+        console.print(Text(", ".join(libraries), style="dim"), soft_wrap=True)
     if timed:
         console.print(_latencies(timed))
         console.print(_costs(timed))
