@@ -228,8 +228,13 @@ def _comparison(found: Mapping[str, Any]) -> Text:
         "within": (f"within {found['max_ratio']:g}", "bold green"),
         "undecided": (f"undecided: on both sides of {found['max_ratio']:g}; give it more --seconds", "bold yellow"),
     }[found["verdict"]]
+    again = found.get("again")
+    told = ""
+    if again:
+        least, most = again["interval"]
+        told = f"; again in new processes {again['ratio']:.3f} ({least:.3f} to {most:.3f})"
     return Text.assemble(
         f"{found['candidate']} takes {found['ratio']:.3f} times as long as {found['baseline']} "
-        f"(95% interval {low:.3f} to {high:.3f}, {found['pairs']} pairs of rounds): ",
+        f"(95% interval {low:.3f} to {high:.3f}, {found['pairs']} pairs of rounds){told}: ",
         verdict,
     )

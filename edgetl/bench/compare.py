@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgetl.bench.rows import Row
+from edgetl.bench.rows import Job, Row
 from edgetl.bench.schedule import rounds_of_two
 from edgetl.measure.stats import paired_ratio, paired_ratio_interval
 from edgetl.runtimes import RUNTIMES
@@ -31,6 +31,33 @@ def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> dict[str, Any
         "pairs": len(first),
         "verdict": verdict,
     }
+
+
+# Takes jobs, gives their rows, what disturbed the machine, and whether it was interrupted.
+Measure = Callable[[Sequence[Job]], tuple[list[Row], dict[str, Any], bool]]
+
+
+def measure_two(
+    jobs: Sequence[Job], measure: Measure, *, max_ratio: float
+) -> tuple[list[Row], dict[str, Any], bool, dict[str, Any] | None]:
+    """(rows, disturbance, interrupted, comparison) of a baseline and a candidate; no comparison where one was not timed.
+
+    Slower must be said twice. Two processes of the same model differ by more than their rounds tell: where their memory
+    came to lie, which processor they were given. On a machine kept busy by others, A was called slower than A in 2 of 100
+    tries of a second each. So what looks slower is measured again, in new processes that are begun in the other order.
+    """
+    rows, disturbance, interrupted = measure(jobs)
+    if not all(row.rounds for row in rows):
+        return rows, disturbance, interrupted, None
+    found = compare(rows[0], rows[1], max_ratio=max_ratio)
+    if found["verdict"] != SLOWER or interrupted:
+        return rows, disturbance, interrupted, found
+    again, _, interrupted = measure([jobs[1], jobs[0]])
+    if not all(row.rounds for row in again):
+        return rows, disturbance, interrupted, {**found, "verdict": UNDECIDED, "again": None}
+    second = compare(again[1], again[0], max_ratio=max_ratio)
+    verdict = SLOWER if second["verdict"] == SLOWER else UNDECIDED
+    return rows, disturbance, interrupted, {**found, "verdict": verdict, "again": second}
 
 
 def note_parity(rows: Sequence[Row]) -> None:

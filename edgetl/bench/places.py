@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetl import machine
-from edgetl.bench.compare import compare, note_parity
+from edgetl.bench.compare import Measure, measure_two, note_parity
 from edgetl.bench.disturbance import cores_by_speed
 from edgetl.bench.models import check_backends, find_jobs, ready_backends
 from edgetl.bench.rows import Job, Row, to_json
@@ -72,8 +72,8 @@ def measure_here(asked: Asked, store: Store, on_visit: OnVisit) -> dict[str, Any
     backends, absent = ready_backends(asked.backends, allow_fallback=asked.settings.allow_fallback)
     jobs = _jobs(asked, backends, store)
     settings = _fitted(asked, cores_by_speed(), machine.available_bytes())
-    rows, disturbance, interrupted = measure(jobs, settings, on_visit)
-    return _found(asked, rows, disturbance, machine.describe(), interrupted) | {"absent": absent}
+    found = _found(asked, jobs, lambda some: measure(some, settings, on_visit))
+    return {"machine": machine.describe(), **found, "absent": absent}
 
 
 def measure_on_board(
@@ -87,9 +87,15 @@ def measure_on_board(
         ready, absent = (list(asked.backends), {}) if asked.backends else board.backends()
         jobs = _jobs(asked, ready, store=None)
         settings = _fitted(asked, board.facts["cores_by_speed"], board.facts["available_bytes"])
-        there = board.measure(jobs, settings, on_visit)
-    found = _found(asked, there.rows, there.disturbance, there.machine, there.interrupted)
-    return found | {"absent": absent, "rows": [row | _ELSEWHERE | {"machine": there.machine} for row in found["rows"]]}
+
+        def there(some: Sequence[Job]) -> tuple[list[Row], dict[str, Any], bool]:
+            measured = board.measure(some, settings, on_visit)
+            return measured.rows, measured.disturbance, measured.interrupted
+
+        found = _found(asked, jobs, there)
+        about = board.facts["machine"]
+    found["rows"] = [row | _ELSEWHERE | {"machine": about} for row in found["rows"]]
+    return {"machine": about, **found, "absent": absent}
 
 
 def measure_on_phone(place: Adb, asked: Asked, on_note: Callable[[str], None]) -> dict[str, Any]:
@@ -175,15 +181,16 @@ def _cores(pin: str, count: int, fastest: list[int]) -> list[int]:
     return cores
 
 
-def _found(
-    asked: Asked, rows: list[Row], disturbance: dict[str, Any], about: dict[str, Any], interrupted: bool
-) -> dict[str, Any]:
+def _found(asked: Asked, jobs: Sequence[Job], run: Measure) -> dict[str, Any]:
+    comparison = None
+    if asked.settings.paired:
+        rows, disturbance, interrupted, comparison = measure_two(jobs, run, max_ratio=asked.max_ratio)
+    else:
+        rows, disturbance, interrupted = run(jobs)
     note_parity(rows)
-    both = asked.settings.paired and all(row.rounds for row in rows)
     return {
-        "machine": about,
         "disturbance": disturbance,
         "interrupted": interrupted,
         "rows": [to_json(row) for row in rows],
-        "comparison": compare(rows[0], rows[1], max_ratio=asked.max_ratio) if both else None,
+        "comparison": comparison,
     }

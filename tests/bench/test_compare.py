@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgetl.bench.compare import SLOWER, UNDECIDED, WITHIN, compare, note_parity
+from edgetl.bench.compare import SLOWER, UNDECIDED, WITHIN, compare, measure_two, note_parity
 from edgetl.bench.rows import Job, Rounds, Row
 
 
@@ -58,3 +60,20 @@ def test_another_backend_is_held_against_the_everyday_one_of_the_same_file(backe
     assert other.parity["same_label"] == 1
     assert other.parity["max_abs"] == pytest.approx(0.3)
     assert usual.parity is None, "there is nothing to hold it against"
+
+
+@pytest.mark.parametrize(("second", "verdict"), [(1.1, SLOWER), (1.0, UNDECIDED)])
+def test_slower_must_be_said_twice_and_the_second_time_in_the_other_order(second: float, verdict: str) -> None:
+    asked: list[list[str]] = []
+
+    def measure(jobs: Sequence[Job]) -> tuple[list[Row], dict[str, Any], bool]:
+        asked.append([job.model.name for job in jobs])
+        a, b = noisy_pair(len(asked), 1.1 if len(asked) == 1 else second)
+        return [a, b] if len(asked) == 1 else [b, a], {}, False
+
+    jobs = [Job(Path(name), "litert-cpu", 1) for name in ("a.tflite", "b.tflite")]
+    comparison = measure_two(jobs, measure, max_ratio=1.05)[3]
+    assert asked == [["a.tflite", "b.tflite"], ["b.tflite", "a.tflite"]]
+    assert comparison is not None
+    assert comparison["verdict"] == verdict
+    assert comparison["again"]["baseline"] == comparison["baseline"]
