@@ -137,7 +137,8 @@ def _warm_up(row: Row, child: Child, settings: Settings) -> int:
         row.warmup_runs += count + 1
         row.warmup_s = spent = spent + sum(answer["times_ms"]) / 1e3
         # However short the time, it is to hold more rounds than an interval needs.
-        visit_ms = 1e3 * min(settings.visit_s, settings.seconds / (_LEAST_ROUNDS + 2))
+        least = _LEAST_PAIRS if settings.paired else _LEAST_ROUNDS
+        visit_ms = 1e3 * min(settings.visit_s, settings.seconds / (least + 2))
         wanted = max(1, min(5000, round(visit_ms / max(took, 1e-3))))
         settled = last > 0 and abs(took / last - 1) < _SETTLED and count >= wanted / 2
         if settled or spent >= settings.warmup_s:
@@ -168,7 +169,8 @@ def _pair_done(rows: list[Row], settings: Settings) -> bool:
     if len(rows[0].rounds) >= _LEAST_PAIRS:
         low, high = paired_ratio_interval(*rounds_of_two(rows), draws=500)
         stopped = "interval" if high - low < settings.width * low else ""
-    if max(row.seconds for row in rows) >= settings.seconds:
+    enough = 1 if len(rows[0].rounds) >= _LEAST_PAIRS else 3
+    if max(row.seconds for row in rows) >= settings.seconds * enough:
         stopped = "time limit"
     for row in rows:
         row.stopped = stopped
