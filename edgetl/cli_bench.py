@@ -107,6 +107,8 @@ def bench(
     from edgetl.bench.schedule import Settings
     from edgetl.console_bench import progress_of
 
+    if csv_file is not None and not csv_file.resolve().parent.is_dir():
+        raise UsageError(f"{csv_file.parent} is not a folder.", fix="make it, or name another file with --csv")
     if plot is not None:
         from edgetl.bench.plot import check_plot
 
@@ -169,17 +171,18 @@ def _checks(found: dict[str, Any], target: Any) -> list[dict[str, Any]]:
 def _finish(found: dict[str, Any], csv_file: Path | None, plot: Path | None, as_json: bool) -> None:
     from edgetl.console_bench import print_bench
 
-    if csv_file is not None:
-        _write_csv(csv_file, found["rows"])
-    if plot is not None and any(row.get("p50_ms") is not None for row in found["rows"]):
-        from edgetl.bench.plot import draw
-
-        draw(plot, found["rows"], found["machine"].get("processor") or found["machine"].get("board") or "")
     code = _code(found)
     if as_json:
         print_json({"exit_code": code, **found})
     else:
         print_bench(stdout(), found)
+    # What was measured is on the screen first: a full disk must not cost it.
+    if csv_file is not None:
+        _write_csv(csv_file, found["rows"])
+    if plot is not None and any(row.get("p50_ms") is not None and row["status"] != "failed" for row in found["rows"]):
+        from edgetl.bench.plot import draw
+
+        draw(plot, found["rows"], found["machine"].get("processor") or found["machine"].get("board") or "")
     raise typer.Exit(code)
 
 

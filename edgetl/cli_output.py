@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 
 def stdout() -> Console:
-    """For what was asked for."""
+    """For what was asked for. A reader that has seen enough (`| head`) ends the command, and is no failure."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Quiet(highlight=False)
 
 
 def stderr() -> Console:

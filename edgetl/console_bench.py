@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgetl.console import print_checks
+from edgetl.formats.census import printable
 
 if TYPE_CHECKING:
     from edgetl.bench.rows import Row
@@ -31,12 +33,14 @@ def progress_of(console: Console) -> Iterator[Callable[[str, Row, int, int], Non
         def plain(doing: str, row: Row, done: int, count: int) -> None:
             if time.monotonic() - last[0] >= _PLAIN_EVERY_S:
                 last[0] = time.monotonic()
-                console.print(f"  {doing} {row.job.name}, {done} of {count} rows done", markup=False, highlight=False)
+                console.print(
+                    f"  {doing} {printable(row.job.name)}, {done} of {count} rows done", markup=False, highlight=False
+                )
 
         yield plain
         return
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         TextColumn("{task.fields[state]}"),
         console=console,
@@ -48,8 +52,10 @@ def progress_of(console: Console) -> Iterator[Callable[[str, Row, int, int], Non
             state = ""
             if row.rounds:
                 width = row.relative_width()
-                state = f"{row.p50():.3g} ms" + (f" ±{width / 2:.1%}" if width < 10 else "")
-            bar.update(task, description=f"{doing} {row.job.name}"[:44], completed=done, total=count, state=state)
+                state = f"{statistics.median(row.medians()):.3g} ms" + (f" ±{width / 2:.1%}" if width < 10 else "")
+            bar.update(
+                task, description=printable(f"{doing} {row.job.name}")[:44], completed=done, total=count, state=state
+            )
 
         yield shown
 
@@ -64,11 +70,19 @@ def print_bench(console: Console, found: Mapping[str, Any]) -> None:
     console.print(Text(", ".join(part for part in parts if part), style="dim"), soft_wrap=True)
     libraries = sorted({row["library"] for row in rows if row.get("library")})
     if libraries:
-        console.print(Text(", ".join(libraries), style="dim"), soft_wrap=True)
+        on = f"; on {', '.join(found['input'])}" if found.get("input") else ""
+        console.print(Text(", ".join(libraries) + on, style="dim"), soft_wrap=True)
     if timed:
         console.print(_latencies(timed))
         console.print(_costs(timed))
     for i, row in enumerate(rows, 1):
+        if row["status"] != "failed" and row.get("p50_ms") is None:
+            told = [
+                f"{name} {_ms(row.get(f'{name}_ms'))}"
+                for name in ("min", "mean", "max", "std")
+                if row.get(f"{name}_ms")
+            ]
+            console.print(Text(f"{i:>2}  {_name(row)}: no median is told; {', '.join(told)} ms"))
         if row["status"] == "failed":
             console.print(Text.assemble((f"{i:>2}  {row['failure']}", "bold red"), f"  {_name(row)}: {row['reason']}"))
     for note in _grouped_notes(rows):
@@ -82,8 +96,11 @@ def print_bench(console: Console, found: Mapping[str, Any]) -> None:
         console.print(_comparison(found["comparison"]))
     if found["checks"]:
         print_checks(console, found)
-    for name, reason in found["absent"].items():
-        console.print(Text(f"{name}: {reason}", style="dim"), soft_wrap=True)
+        for check in found["checks"]:
+            if check["status"] == "pass" and check["measured"] is None:
+                console.print(Text(f"pass {check['metric']} {check['subject']}: {check['reason']}", style="dim"))
+    if found["absent"]:
+        console.print(Text(f"Not here: {', '.join(found['absent'])} (`edgetl doctor` says why).", style="dim"))
 
 
 def _grouped_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -103,7 +120,9 @@ def _grouped_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _name(row: Mapping[str, Any]) -> str:
     threads = row["threads"]
-    return f"{row['name']} on {row['backend']}" + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "")
+    return f"{printable(row['name'])} on {row['backend']}" + (
+        f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
+    )
 
 
 def _table(title: str, columns: tuple[str, ...], left: tuple[str, ...]) -> Table:
@@ -151,13 +170,13 @@ def _latencies(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
         ("", "file", "backend", "thr", "p50", "±", "p90", "p99", "runs"),
         ("file", "backend"),
     )
-    best = min(row["p50_ms"] for _, row in timed)
+    best = min((row["p50_ms"] for _, row in timed if row["status"] == "ok"), default=None)
     for i, row in timed:
         width = row.get("p50_interval_width")
         star = "" if row["stopped"] in ("interval", None) else "*"
         table.add_row(
             str(i),
-            row["name"].removeprefix("student."),
+            Text(printable(row["name"].removeprefix("student."))),
             row["backend"],
             str(row["threads"] or "–"),
             Text(_ms(row["p50_ms"]), style="bold green" if row["p50_ms"] == best else "bold"),
@@ -165,11 +184,11 @@ def _latencies(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
             _ms(row.get("p90_ms")),
             _ms(row.get("p99_ms")),
             str(row.get("runs") or "–"),
-            style="yellow" if row["status"] == "fallback" else None,
+            style={"fallback": "yellow", "failed": "red"}.get(row["status"]),
         )
     ends = {row["stopped"] for _, row in timed} - {"interval", None}
     if ends:
-        table.caption = Text(f"* ended by the {' or '.join(sorted(ends))}, not by the interval's width", style="dim")
+        table.caption = Text(f"* {' or '.join(sorted(ends))} came before the interval was narrow", style="dim")
         table.caption_justify = "left"
     return table
 
@@ -182,7 +201,7 @@ def _costs(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
     )
     for i, row in timed:
         parity, memory = row["parity"], row["memory"] or {}
-        told = f"{parity['same_label']}/{parity['images']}, {parity['max_abs']:.1g}" if parity else "–"
+        told = f"{parity['same_label']}/{parity['images']}, {_apart(parity['max_abs'])}" if parity else "–"
         table.add_row(
             str(i),
             *(_ms(row.get(f"{name}_ms")) for name in ("load", "first", "min", "max", "std")),
@@ -192,6 +211,10 @@ def _costs(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
             told,
         )
     return table
+
+
+def _apart(value: float | None) -> str:
+    return "not numbers" if value is None else f"{value:.1g}"
 
 
 def _placed(placement: Mapping[str, Any] | None) -> str:
@@ -214,10 +237,16 @@ def _print_profiles(console: Console, rows: list[Mapping[str, Any]], most: int =
             console.print(Text(f"{i:>2}  {row['profile_reason']}", style="dim"))
         if not row["profile"]:
             continue
-        total = sum(op["ms"] for op in row["profile"])
+        # LiteRT cuts to whole microseconds: a tiny model's ops may all be none.
+        total = sum(op["ms"] for op in row["profile"]) or 1.0
         table = _table(f"Slowest ops of {_name(row)}", ("op", "name", "ms", "share"), ("op", "name"))
         for op in row["profile"][:most]:
-            table.add_row(op["op"][:27], op["name"][:36], _ms(op["ms"]), f"{op['ms'] / total:.0%}")
+            table.add_row(
+                Text(printable(op["op"])[:27]),
+                Text(printable(op["name"])[:36]),
+                _ms(op["ms"]),
+                f"{op['ms'] / total:.0%}",
+            )
         console.print(table)
 
 

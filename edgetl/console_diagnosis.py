@@ -95,7 +95,10 @@ def _answers_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for mend in dict.fromkeys(found["mends"]):
             yield f"mend, in the app: {mend}.", "bold"
     elif found["outcome"] == "as it should be":
-        yield f"The file gives {now} of the app's {n} labels: no usual mistake explains the rest better.", "green"
+        if found["right"]["share"] == 1:
+            yield f"The app gives the file's label on all {n} photos: no mistake is seen.", "green"
+        else:
+            yield f"The file gives {now} of the app's {n} labels: no usual mistake explains the rest better.", "green"
     else:
         yield (
             f"None of the {_count(found)} explains it: the file gives {now} of the app's {n} labels, and with no mistake significantly more.",

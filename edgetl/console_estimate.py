@@ -29,16 +29,30 @@ def print_estimates(console: Console, found: Row) -> None:
     made = [row for model in found["models"] for row in model.get("estimates", ()) if "why_not" not in row]
     for runtime in dict.fromkeys(row["runtime"] for row in made):
         _print_evidence(console, [row for row in made if row["runtime"] == runtime])
-    shares = next((model for model in found["models"] if model.get("ops")), None)
+    shares = _fastest(found["models"])
     if shares:
-        ops = ", ".join(f"{op['name'][-32:]} {100 * op['share']:.0f} % ({op['held_by']})" for op in shares["ops"])
+        ops = ", ".join(
+            f"{op['name'].partition('/')[2][:32] or op['name'][:32]} {100 * op['share']:.0f} % ({op['held_by']})"
+            for op in shares["ops"]
+        )
         console.print(Text(f"\nmost of the time in {_name(shares)}: {ops}"))
     if target["is_this_machine"]:
         console.print(Text("\nThis machine is the target: what `edgetl build` measures here counts, not this."))
 
 
+def _fastest(models: list[Row]) -> Row | None:
+    """The file that an app would take: of those with an estimate and its ops, the one of the smallest."""
+    timed = [
+        (made["p50_ms"], i)
+        for i, model in enumerate(models)
+        for made in model.get("estimates", ())
+        if model.get("ops") and "why_not" not in made
+    ]
+    return models[min(timed)[1]] if timed else None
+
+
 def _name(model: Row) -> str:
-    return str(model["file"]).rsplit("/", 1)[-1]
+    return str(model["file"]).rsplit("/", 1)[-1].removeprefix("student.")
 
 
 def _table(models: list[Row]) -> Table:

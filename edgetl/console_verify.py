@@ -136,7 +136,7 @@ def classes_table(name: str, row: Mapping[str, Any]) -> Table:
     macro, ece = row["by_class"]["macro"], row["calibration"]
     table = _table(
         f"Classes{some}: {' on '.join(_of(name))}",
-        f"macro-F1 {percent(macro['f1'])} % ({' to '.join(map(percent, macro['f1_interval']))}); ECE {percent(ece['ece'])} % ({' to '.join(map(percent, ece['interval']))}); so few photos show up to {percent(ece['bias_at_most'])} too much on the average",
+        f"macro-F1 {percent(macro['f1'])} % ({' to '.join(map(percent, macro['f1_interval']))}); ECE {percent(ece['ece'])} % ({' to '.join(map(percent, ece['interval']))}); of so few photos up to {percent(ece['bias_at_most'])} of it may be chance",
         ("class", "photos", "precision", "95%", "recall", "95%", "F1"),
     )
     for one in shown:

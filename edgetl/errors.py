@@ -6,7 +6,7 @@
 | 1 | a bug: the traceback is shown |
 | 2 | wrong usage, recipe or target |
 | 3 | a dependency, weight file or backend is missing |
-| 4 | bad data |
+| 4 | bad data, or a model file that a runtime refuses or does not survive |
 | 5 | training or conversion failed |
 | 6 | an accuracy or parity check failed |
 | 7 | a latency or size check failed |

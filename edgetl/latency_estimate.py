@@ -380,7 +380,7 @@ def _notes(evidence: Evidence, asked: Conditions, said: Prediction, target: Targ
     beyond = max(min(works) - asked.log_work, asked.log_work - max(works))
     if beyond > _FAR_BEYOND:
         notes.append(
-            f"its work is {math.exp(beyond):.2g} times past that of any net published here: the estimate goes on in a straight "
+            f"its work is {math.exp(beyond):.2g} times {'less' if asked.log_work < min(works) else 'more'} than that of any net published here: the estimate goes on in a straight "
             "line, without the fixed cost of calling a runtime"
         )
     if asked.clock_ghz:

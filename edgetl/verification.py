@@ -21,6 +21,7 @@ from edgetl.verification_checks import (
     against_first,
     against_float,
     app_check,
+    app_mistake_check,
     expected_of,
     first_measured,
     judge_bundle,
@@ -350,5 +351,5 @@ def _diagnose(
                 by_name[name], backend, given, chosen.paths, labels, chosen.digests, progress, classes=classes
             )
             found.append(row)
-            checks.append(app_check(row, MOST_DISAGREEMENT))
+            checks += [app_check(row, MOST_DISAGREEMENT), *app_mistake_check(row)]
     return found, checks

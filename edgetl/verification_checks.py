@@ -164,6 +164,14 @@ def judge_models(
     return checks
 
 
+def app_mistake_check(found: Mapping[str, Any]) -> list[Check]:
+    """A mistake that explains an app's answers is one, also where it changed no label of these few photos."""
+    if not found["names"]:
+        return []
+    subject = f"the app = {short(found['file'])}@{found['backend']}"
+    return [Check("app_mistakes", subject, 0.0, 1.0, None, "fail", f"it makes one: {' or '.join(found['names'])}")]
+
+
 def app_check(found: Mapping[str, Any], limit: float) -> Check:
     """Whether an app answers as its file does. found: measure.explain.explain_answers'."""
     n = found["n"]

@@ -98,7 +98,7 @@ def test_a_float_net_is_not_estimated_where_only_integers_run():
 def test_a_net_beyond_all_that_was_published_is_told_to_be():
     tiny = estimate(load_of_ops([op(10**4, 10**2)], PI), PI, "litert-cpu")
     assert isinstance(tiny, Estimate) and any(
-        "times past that of any net published here" in note for note in tiny.notes
+        "times less than that of any net published here" in note for note in tiny.notes
     )
     assert not any("past that of any" in note for note in made().notes)
 

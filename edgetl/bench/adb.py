@@ -123,10 +123,10 @@ def _measure(phone: _Phone, job: Job, settings: Settings, tool: str, folder: str
         phone.kill(folder)
         row.fail("hung", f"no end within {limit_s:g} s (--timeout)")
         return to_json(row)
-    return _row(row, code, said)
+    return _row(row, code, said, allow_fallback=settings.allow_fallback)
 
 
-def _row(row: Row, code: int, said: str) -> dict[str, Any]:
+def _row(row: Row, code: int, said: str, *, allow_fallback: bool) -> dict[str, Any]:
     """The row of what benchmark_model printed."""
     base = to_json(row)
     last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
@@ -144,6 +144,9 @@ def _row(row: Row, code: int, said: str) -> dict[str, Any]:
         # Flags that a build of the tool does not know are passed over by it.
         found["status"] = "fallback"
         notes.append(f"what it printed is that of {found['backend']}")
+    if found["status"] == "fallback" and not allow_fallback:
+        row.fail("placement", "; ".join(notes))
+        return to_json(row)
     return {**found, **{key: base[key] for key in kept}, "notes": notes, "log": None}
 
 

@@ -36,6 +36,19 @@ class ChildFailed(Exception):
         self.kind, self.reason = kind, reason
 
 
+# Children that are open: they share the machine's memory.
+_LIVING: set[int] = set()
+
+
+def _resident_bytes(pid: int) -> int:
+    """Resident memory of a process now; 0 where the system does not tell."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 class Child:
     """A process that runs `edgetl.bench.worker`. Use as a context manager: it is gone afterwards."""
 
@@ -52,6 +65,7 @@ class Child:
             # Ctrl-C is the parent's to answer: what was measured is shown first.
             start_new_session=True,
         )
+        _LIVING.add(self._process.pid)
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
         self._answers = selectors.DefaultSelector()
@@ -81,12 +95,13 @@ class Child:
                     self._fail_as_ended()
                 self._read += part or b""
                 continue
-            used = self._memory_bytes()
-            if used > self._limit:
+            used = _resident_bytes(self._process.pid)
+            if used > self._limit or sum(map(_resident_bytes, _LIVING)) > self._limit:
+                # Of all that are open the one at work is the one that grows.
                 self.end()
                 raise ChildFailed(
                     "memory",
-                    f"it took {used / 1e9:.1f} GB, more than the {self._limit / 1e9:.1f} GB allowed (--memory)",
+                    f"it took {used / 1e9:.2g} GB, and with it all rows more than the {self._limit / 1e9:.2g} GB allowed (--memory)",
                 )
             if time.monotonic() - begun > timeout_s:
                 self.end()
@@ -114,18 +129,13 @@ class Child:
         lines = [line for line in self._chatter.read().decode(errors="replace").splitlines() if line.strip()]
         return printable(lines[-1], _CHATTER) if lines else ""
 
-    def _memory_bytes(self) -> int:
-        """Resident memory now; 0 where the system does not tell."""
-        try:
-            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        except (OSError, ValueError, IndexError):
-            return 0
-        return pages * os.sysconf("SC_PAGE_SIZE")
-
     def end(self) -> None:
         """Kill it if it is still there."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        _LIVING.discard(self._process.pid)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            # With what it started: a question put to a driver runs in a process of its own.
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._chatter):
             with contextlib.suppress(OSError):

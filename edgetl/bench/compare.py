@@ -7,10 +7,11 @@ from typing import Any
 
 from edgetl.bench.rows import Job, Row
 from edgetl.bench.schedule import rounds_of_two
-from edgetl.measure.stats import paired_ratio, paired_ratio_interval
+from edgetl.measure.stats import median_interval, paired_ratio, paired_ratio_interval
 from edgetl.runtimes import RUNTIMES
 
 SLOWER, WITHIN, UNDECIDED = "slower", "within", "undecided"
+_LEAST_PAIRS, _LEAST_FOR_BOOTSTRAP = 6, 20
 
 
 def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> dict[str, Any]:
@@ -20,8 +21,15 @@ def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> dict[str, Any
     slower: the whole interval is past max_ratio; within: none of it is; undecided: it lies on both sides.
     """
     first, second = rounds_of_two([baseline, candidate])
-    low, high = paired_ratio_interval(second, first)
+    ratios = [b / a for a, b in zip(first, second, strict=True)]
+    if len(ratios) < _LEAST_FOR_BOOTSTRAP:
+        # Order statistics say how little is known; below six pairs nothing is.
+        low, high = median_interval(ratios) or (min(ratios, default=0.0), max(ratios, default=0.0))
+    else:
+        low, high = paired_ratio_interval(second, first)
     verdict = SLOWER if low > max_ratio else WITHIN if high <= max_ratio else UNDECIDED
+    if len(ratios) < _LEAST_PAIRS:
+        verdict = UNDECIDED
     return {
         "baseline": baseline.job.name,
         "candidate": candidate.job.name,
@@ -47,13 +55,18 @@ def measure_two(
     tries of a second each. So what looks slower is measured again, in new processes that are begun in the other order.
     """
     rows, disturbance, interrupted = measure(jobs)
-    if not all(row.rounds for row in rows):
+    if not all(row.rounds and row.status != "failed" for row in rows):
         return rows, disturbance, interrupted, None
     found = compare(rows[0], rows[1], max_ratio=max_ratio)
-    if found["verdict"] != SLOWER or interrupted:
+    if interrupted:
+        return rows, disturbance, interrupted, {**found, "verdict": UNDECIDED}
+    if found["verdict"] != SLOWER:
         return rows, disturbance, interrupted, found
     again, _, interrupted = measure([jobs[1], jobs[0]])
-    if not all(row.rounds for row in again):
+    if interrupted or not all(row.rounds and row.status != "failed" for row in again):
+        for row, other in zip(rows, reversed(again), strict=True):
+            if other.status == "failed":
+                row.notes.append(f"measured again, it {other.kind}: {other.reason}")
         return rows, disturbance, interrupted, {**found, "verdict": UNDECIDED, "again": None}
     second = compare(again[1], again[0], max_ratio=max_ratio)
     verdict = SLOWER if second["verdict"] == SLOWER else UNDECIDED
@@ -72,6 +85,10 @@ def note_parity(rows: Sequence[Row]) -> None:
         if other is None or len(other.opened["answers"][0]) != len(row.opened["answers"][0]):
             continue
         pairs = list(zip(row.opened["answers"], other.opened["answers"], strict=False))
+        if any(value is None for pair in pairs for answer in pair for value in answer):
+            row.parity = {"with": other.job.name, "images": len(pairs), "same_label": 0, "max_abs": None}
+            row.notes.append(f"its answers or those of {other.job.name} are not all numbers")
+            continue
         row.parity = {
             "with": other.job.name,
             "images": len(pairs),

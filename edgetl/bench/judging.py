@@ -54,6 +54,8 @@ def _check(row: Mapping[str, Any], target: Target, limit: float, machine: Mappin
 
 def _unfit(row: Mapping[str, Any], target: Target, machine: Mapping[str, Any] | None) -> str:
     """Why a row says nothing about the target; "" if it does."""
+    if row.get("stopped") in ("interrupted", "connection lost"):
+        return f"it was not timed to its end: {row['stopped']}"
     if row["status"] == "failed":
         return f"it failed: {row['reason']}"
     if row["status"] == "fallback":
@@ -79,7 +81,14 @@ def _is_device(target: Target, machine: Mapping[str, Any], *, elsewhere: bool) -
     match = target.device.match
     if match == ANY_MACHINE:
         return not elsewhere
-    return bool(match) and match in str(machine.get("board") or "")
+    board = str(machine.get("board") or "")
+    if elsewhere and "processor" not in machine:
+        # What a user says of a log: the target's own name, or how it is described, is meant as well.
+        known = {target.name.casefold(), target.device.description.casefold(), target.name.replace("-", " ").casefold()}
+        begun = target.device.description.casefold().startswith((f"{board.casefold()},", f"{board.casefold()} ("))
+        if board.casefold() in known or (board and begun):
+            return True
+    return bool(match) and match in board
 
 
 def _threads(count: int) -> str:

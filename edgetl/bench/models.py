@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ def find_jobs(
     """
     jobs: list[Job] = []
     for path in paths:
+        before = len(jobs)
         found = _of_bundle(path, images, store) if _is_bundle(path) else [_of_file(path, images)]
         for job in found:
             opened_by = [name for name in runtimes_for(job.model, backends) if _opens(name, job)]
@@ -68,13 +70,27 @@ def find_jobs(
                 # A GPU has no use for the processor's threads.
                 for count in (threads if RUNTIMES[name].device == "cpu" else threads[:1])
             ]
-    if not jobs:
-        raise UsageError(
-            "No backend here opens any of these files.",
-            why=f"the backends are {', '.join(backends)}",
-            fix="LiteRT opens .tflite, ONNX Runtime .onnx; leave --backend out to use all that are here",
-        )
-    return jobs
+        if len(jobs) == before:
+            raise UsageError(
+                f"No backend opens {printable(str(path), 4096)}.",
+                why=f"the backends are {', '.join(backends)}",
+                fix="LiteRT opens .tflite, ONNX Runtime .onnx; leave --backend out to use all that are here",
+            )
+    return _told_apart(jobs)
+
+
+def _told_apart(jobs: list[Job]) -> list[Job]:
+    """Files of the same name, with as many folders before it as tell them apart."""
+    models = {job.model.resolve() for job in jobs}
+    alike = {
+        shown for shown in {job.shown for job in jobs} if len({j.model.resolve() for j in jobs if j.shown == shown}) > 1
+    }
+    if not alike:
+        return jobs
+    depth = next(n for n in range(2, 99) if len({model.parts[-n:] for model in models}) == len(models))
+    return [
+        replace(job, shown="/".join(job.model.resolve().parts[-depth:])) if job.shown in alike else job for job in jobs
+    ]
 
 
 def _is_bundle(path: Path) -> bool:

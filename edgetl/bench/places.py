@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgetl import machine
+from edgetl import __version__, machine
 from edgetl.bench.compare import Measure, measure_two, note_parity
 from edgetl.bench.disturbance import cores_by_speed
 from edgetl.bench.models import check_backends, find_jobs, ready_backends
@@ -108,10 +109,18 @@ def measure_on_phone(place: Adb, asked: Asked, on_note: Callable[[str], None]) -
             why="benchmark_model runs one model after the other, so that nothing can be taken in pairs",
             fix="measure both and look at their intervals, or compare on a board over ssh",
         )
+    if asked.pin == "auto":
+        raise UsageError(
+            "--pin auto does not work over adb.",
+            why="which of a phone's processors are fast is not asked",
+            fix="name them: --pin 4,5,6,7",
+        )
+    named = [int(part) for part in asked.pin.split(",") if part.strip().isdigit()]
+    settings = replace(asked.settings, cores=dict.fromkeys(asked.threads, named) if named else {})
     check_backends(asked.backends)
     backends = asked.backends or [name for name in everyday() if name.startswith("litert")]
     jobs = _jobs(asked, backends, store=None)
-    found = measure_over_adb(place.serial, jobs, asked.settings, benchmark_model=place.benchmark_model, on_note=on_note)
+    found = measure_over_adb(place.serial, jobs, settings, benchmark_model=place.benchmark_model, on_note=on_note)
     return {**found, "absent": {}, "comparison": None}
 
 
@@ -143,19 +152,23 @@ def _jobs(asked: Asked, backends: Sequence[str], store: Store | None) -> list[Jo
 
 
 def _two(jobs: list[Job], models: Sequence[Path]) -> list[Job]:
-    """The two jobs to compare: of the first backend and number of threads, where several open both files."""
+    """The two jobs to compare: each model on the first backend that opens both, else each on its own first one."""
     if len(models) != 2:
         raise UsageError(
             f"--compare takes two models, not {len(models)}.", fix="edgetl bench --compare BASELINE CANDIDATE"
         )
-    first = jobs[0]
-    chosen = [job for job in jobs if (job.backend, job.threads) == (first.backend, first.threads)]
-    if len(chosen) != 2 and len(jobs) != 2:
+    first, second = ([job for job in jobs if job.model == model] for model in models)
+    if not first or not second:
         raise UsageError(
-            f"--compare takes two rows, and these are {len(jobs)}: {', '.join(job.name for job in jobs)}.",
-            fix="give two files of one format, one --backend and one number of --threads",
+            "--compare takes two files.",
+            why="a bundle holds several",
+            fix="give a file of each: out/models/student.int8.tflite",
         )
-    return chosen if len(chosen) == 2 else jobs
+    for one in first:
+        for other in second:
+            if (one.backend, one.threads) == (other.backend, other.threads):
+                return [one, other]
+    return [first[0], second[0]]
 
 
 def _fitted(asked: Asked, fastest: list[int], available_bytes: int) -> Settings:
@@ -189,8 +202,17 @@ def _found(asked: Asked, jobs: Sequence[Job], run: Measure) -> dict[str, Any]:
         rows, disturbance, interrupted = run(jobs)
     note_parity(rows)
     return {
+        "edgetl": __version__,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "input": sorted({_input(job) for job in jobs}),
         "disturbance": disturbance,
         "interrupted": interrupted,
         "rows": [to_json(row) for row in rows],
         "comparison": comparison,
     }
+
+
+def _input(job: Job) -> str:
+    """What it was run on, in words."""
+    paths = job.images.get("paths")
+    return f"{len(paths)} photos of {Path(paths[0]).parent.name}/" if paths else "random numbers"

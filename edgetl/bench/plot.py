@@ -30,7 +30,7 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], machine: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    timed = [row for row in rows if row.get("p50_ms") is not None]
+    timed = [row for row in rows if row.get("p50_ms") is not None and row["status"] != "failed"]
     if not timed:
         raise UsageError("There is nothing to draw.", why="no row was timed", fix="see the table for why")
     accurate = all(row.get("top1") is not None for row in timed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgetl.measure.stats import median_interval, quantile, quantile_interval
+from edgetl.measure.stats import batched_median_interval, quantile
 
 Rounds = list[list[float]]
 
@@ -47,10 +47,10 @@ class Row:
     warmup_s: float = 0.0
     rounds: Rounds = field(default_factory=list)
     processor_ms: list[float] = field(default_factory=list)
-    process_s: list[float] = field(
-        default_factory=list
-    )  # the child's processor time since it began, at each visit's end
+    # The child's processor time since it began: at the end of the warm-up, and of each visit.
+    process_s: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    looked_narrow: bool = False
     stopped: str = ""
     placement: dict[str, Any] | None = None
     profile: list[dict[str, Any]] | None = None
@@ -59,31 +59,46 @@ class Row:
     parity: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._medians: list[float] = []
+
     def fail(self, kind: str, reason: str) -> None:
         """Nothing more will be measured of it."""
         self.status, self.kind, self.reason = "failed", kind, reason
+        self.stopped = self.stopped or (kind if self.rounds else "")
 
     def medians(self) -> list[float]:
         """Of each round. Runs of one round are alike; rounds are what an interval can be made of."""
-        return [statistics.median(times) for times in self.rounds]
+        self._medians += [statistics.median(times) for times in self.rounds[len(self._medians) :]]
+        return self._medians
+
+    def interval(self) -> tuple[float, float] | None:
+        """95%, of the median, from the rounds; None as long as there are too few."""
+        return batched_median_interval(self.medians())
 
     def relative_width(self) -> float:
-        """Of the median's interval; infinite as long as there are too few rounds for one."""
-        interval = median_interval(self.medians())
-        return (interval[1] - interval[0]) / self.p50() if interval else float("inf")
+        """Of the interval, over the median of the rounds; infinite without one."""
+        interval = self.interval()
+        return (interval[1] - interval[0]) / statistics.median(self.medians()) if interval else float("inf")
 
     def p50(self) -> float:
         """Median of all runs, milliseconds."""
         return statistics.median(time for times in self.rounds for time in times)
 
 
+_FIGURES = (
+    "min_ms", "mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms", "std_ms", "p50_interval_ms",
+    "p50_interval_width", "p90_interval_ms", "throughput_per_s", "processor_ms", "runs", "rounds",
+)  # fmt: skip
+
+
 def figures(row: Row) -> dict[str, Any]:
-    """Latencies in milliseconds: min, mean, p50, p90, p95, p99, max, std, the 95% intervals of the median (from rounds)
-    and of p90 (from runs), throughput."""
+    """Latencies in milliseconds, None for a row that was not timed: min, mean, p50, p90, p95, p99, max, std, the 95% intervals of
+    the median and of p90 (from rounds), throughput."""
     times = [time for one in row.rounds for time in one]
     if not times:
-        return {}
-    interval = median_interval(row.medians())
+        return dict.fromkeys(_FIGURES)
+    interval = row.interval()
     mean = statistics.fmean(times)
     return {
         "min_ms": min(times),
@@ -93,12 +108,19 @@ def figures(row: Row) -> dict[str, Any]:
         "std_ms": statistics.pstdev(times),
         "p50_interval_ms": list(interval) if interval else None,
         "p50_interval_width": row.relative_width() if interval else None,
-        "p90_interval_ms": list(quantile_interval(times, 0.9)),
+        "p90_interval_ms": _p90_interval(row, quantile(times, 0.9)),
         "throughput_per_s": 1e3 / mean,
         "processor_ms": statistics.median(row.processor_ms) if row.processor_ms else None,
         "runs": len(times),
         "rounds": len(row.rounds),
     }
+
+
+def _p90_interval(row: Row, p90: float) -> list[float] | None:
+    """Of each round's own p90, and around that of all runs: runs of a round are alike, and an interval that takes each for
+    itself is a tenth as wide as it should be."""
+    interval = batched_median_interval([quantile(times, 0.9) for times in row.rounds])
+    return [min(interval[0], p90), max(interval[1], p90)] if interval else None
 
 
 def to_json(row: Row) -> dict[str, Any]:
@@ -116,6 +138,7 @@ def to_json(row: Row) -> dict[str, Any]:
         "device": opened.get("device"),
         "library": opened.get("library"),
         "pinned_to": opened.get("pinned_to"),
+        "input_shape": opened.get("input_shape"),
         "import_ms": opened.get("import_ms"),
         "load_ms": opened.get("load_ms"),
         "first_ms": opened.get("first_ms"),
@@ -134,7 +157,7 @@ def to_json(row: Row) -> dict[str, Any]:
 
 
 COLUMNS = (
-    "name", "backend", "threads", "status", "failure", "reason", "device", "library", "load_ms", "first_ms", "warmup_runs",
+    "name", "model", "sha256", "backend", "threads", "status", "failure", "reason", "device", "library", "load_ms", "first_ms", "warmup_runs",
     "runs", "rounds", "timed_s", "stopped", "min_ms", "mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms",
     "std_ms", "p50_low_ms", "p50_high_ms", "throughput_per_s", "processor_ms", "peak_bytes", "model_bytes", "bytes",
     "precision", "top1", "placed_ops", "placed_macs", "max_abs", "notes",

@@ -65,20 +65,27 @@ def measure(jobs: Sequence[Job], settings: Settings, on_visit: OnVisit) -> tuple
                 if _open(row, child, settings):
                     children[i] = child
             _rounds(rows, children, settings, on_visit, watch)
-        except KeyboardInterrupt:
-            interrupted = True
-            for row in rows:
-                if row.status != "failed" and not row.stopped:
-                    row.stopped = "interrupted"
-                if row.status == "ok" and not row.rounds:
-                    row.fail("interrupted", "stopped before it was timed")
-        else:
             for i, child in children.items():
                 on_visit("placement", rows[i], i, len(rows))
                 _afterwards(rows[i], child, settings)
+        except KeyboardInterrupt:
+            interrupted = True
+            _interrupted(rows, settings)
+        watch.end(rows)
     for row in rows:
         watch.note_row(row)
     return rows, watch.summary(), interrupted
+
+
+def _interrupted(rows: list[Row], settings: Settings) -> None:
+    for row in rows:
+        if row.status == "failed":
+            continue
+        row.stopped = row.stopped or "interrupted"
+        if not row.rounds:
+            row.fail("interrupted", "stopped before it was timed")
+        elif row.placement is None:
+            _place(row, settings)
 
 
 def _open(row: Row, child: Child, settings: Settings) -> bool:
@@ -139,9 +146,10 @@ def _warm_up(row: Row, child: Child, settings: Settings) -> int:
         # However short the time, it is to hold more rounds than an interval needs.
         least = _LEAST_PAIRS if settings.paired else _LEAST_ROUNDS
         visit_ms = 1e3 * min(settings.visit_s, settings.seconds / (least + 2))
-        wanted = max(1, min(5000, round(visit_ms / max(took, 1e-3))))
+        wanted = max(1, min(1000, round(visit_ms / max(took, 1e-3))))
         settled = last > 0 and abs(took / last - 1) < _SETTLED and count >= wanted / 2
         if settled or spent >= settings.warmup_s:
+            row.process_s.append(answer["process_s"])
             return wanted
         count, last = wanted, took
 
@@ -156,11 +164,14 @@ def _visit(row: Row, child: Child, runs: int, settings: Settings) -> None:
 
 
 def _done(row: Row, settings: Settings) -> bool:
-    if len(row.rounds) >= _LEAST_ROUNDS and row.relative_width() < settings.width:
+    narrow = len(row.rounds) >= _LEAST_ROUNDS and row.relative_width() < settings.width
+    # Twice in a row: the first time that it looks narrow is often luck.
+    if narrow and row.looked_narrow:
         row.stopped = "interval"
     elif row.seconds >= settings.seconds * (1 if len(row.rounds) >= _LEAST_ROUNDS else 3):
         # A machine that became slower since the warm-up still gives as many rounds as an interval needs.
         row.stopped = "time limit"
+    row.looked_narrow = narrow
     return bool(row.stopped)
 
 
@@ -182,13 +193,6 @@ def _afterwards(row: Row, child: Child, settings: Settings) -> None:
     try:
         answer = child.ask("placement", timeout_s=settings.timeout_s)
         row.memory, row.placement = answer["memory"], answer["placement"]
-        asked = RUNTIMES[row.job.backend].device
-        share = row.placement["shares"].get(asked, {"ops": 0.0})["ops"]
-        if share < 1.0:
-            row.status = "fallback"
-            row.notes.append(f"only {share:.0%} of its ops ran on the {asked.upper()}")
-        if row.opened.get("simulated"):
-            row.notes.append(f"ran on {row.opened['device']}")
         if settings.profile_runs:
             answer = child.ask(
                 "profile", timeout_s=settings.timeout_s, runs=settings.profile_runs, backend=row.job.backend
@@ -196,6 +200,35 @@ def _afterwards(row: Row, child: Child, settings: Settings) -> None:
             row.profile, row.profile_reason = answer["profile"], answer.get("reason", "")
     except ChildFailed as failure:
         row.notes.append(f"after it was timed: {failure.reason}")
+    _place(row, settings)
+
+
+def _place(row: Row, settings: Settings) -> None:
+    """Whether it ran where it was asked to: on the kind of device, and by the backend's own executor."""
+    asked, executor = RUNTIMES[row.job.backend].device, row.opened.get("executor") or ""
+    if row.placement is None:
+        # An accelerator that lets go of ops in silence is the case that all this is for.
+        if settings.allow_fallback or asked != "cpu":
+            row.status = "fallback"
+            row.notes.append("where it ran is not known")
+        return
+    share = row.placement["shares"].get(asked, {"ops": 0.0})["ops"]
+    own = row.placement["ops"].get(executor, 0) if executor else sum(row.placement["ops"].values())
+    if share == 1.0 and own:
+        total = sum(row.placement["ops"].values()) + row.placement["unknown"]
+        if own < total:
+            row.notes.append(f"{own} of its {total} ops were {executor}'s, the others the processor's plain kernels")
+        return
+    reason = (
+        f"only {share:.0%} of its ops ran on the {asked.upper()}"
+        if share < 1.0
+        else f"none of its ops was {executor}'s"
+    )
+    if settings.allow_fallback:
+        row.status = "fallback"
+        row.notes.append(reason)
+    else:
+        row.fail("placement", reason)
 
 
 def rounds_of_two(rows: Sequence[Row]) -> tuple[list[float], list[float]]:

@@ -298,7 +298,7 @@ def _wheels(folder: Path) -> dict[str, Path]:
             if odd
             else f"There are no wheels in {shown}.",
             fix="pip download --only-binary :all: --platform manylinux2014_aarch64 --python-version 3.11 -d FOLDER "
-            "ai-edge-litert onnxruntime numpy Pillow pydantic rich typer filelock platformdirs",
+            "ai-edge-litert onnx onnxruntime numpy Pillow pydantic rich typer filelock platformdirs",
         )
     return files
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import json
+import math
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ _LIBRARIES = {
     "onnxruntime": ("onnxruntime",),
     "tensorflow": ("tensorflow", "tf_keras"),
 }
-_MODEL_IMAGES = 4
+_MODEL_IMAGES, _MOST_ANSWERS = 4, 10_000
 
 
 class _Worker:
@@ -51,7 +52,10 @@ class _Worker:
             Path(request["model"]), backend, threads=request["threads"], allow_fallback=request["allow_fallback"]
         )
         load_ms = 1e3 * (time.perf_counter() - begun)
+        loaded_bytes = _memory("VmRSS")
         self.images = _images(request["input"], self.session.input_shape)
+        # Photos, and what decodes them, are not the model's.
+        self.before_bytes += max(0, _memory("VmRSS") - loaded_bytes)
         begun = time.perf_counter()
         first = self.session.run(self.images[:1])
         first_ms = 1e3 * (time.perf_counter() - begun)
@@ -65,11 +69,16 @@ class _Worker:
             "first_ms": first_ms,
             "input_shape": list(self.session.input_shape),
             "output_step": self.session.output_step,
-            "answers": [[float(value) for value in answer] for answer in answers],
+            # JSON has no NaN: None says that it is not a number.
+            "answers": [
+                [float(value) if math.isfinite(value) else None for value in answer.ravel()[:_MOST_ANSWERS]]
+                for answer in answers
+            ],
             "device": load_runtime(backend).device(backend),
             "simulated": simulated(backend),
             "library": ", ".join(f"{name} {version}" for name, version in versions.items()),
             "pinned_to": pinned,
+            "executor": getattr(self.session, "executor", ""),
         }
 
     def time(self, request: Mapping[str, Any]) -> dict[str, Any]:

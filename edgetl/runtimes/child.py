@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -53,6 +54,9 @@ def _text(raw: bytes | None) -> str:
 
 def serve() -> None:
     """The child's side of `ask`."""
+    if sys.platform == "linux":
+        # Whoever asked may be killed while native code here never comes back.
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
     # Native code writes to stdout as well: the answer has a pipe of its own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgetl import machine
-from edgetl.runtimes import RUNTIMES
+from edgetl.runtimes import RUNTIMES, PlacementError
 from edgetl.runtimes.placement import Placement
 
 
@@ -40,6 +40,10 @@ class KerasSession:
         from edgetl.quantization.net import is_quantized
 
         self._kind = RUNTIMES[backend].device
+        if self._kind == "gpu" and not tf.config.list_physical_devices("GPU"):
+            raise PlacementError(
+                backend, "the TensorFlow that is installed sees no GPU: pip install 'tensorflow[and-cuda]'"
+            )
         if self._kind == "gpu":
             # With it TensorFlow moves what it cannot place, and says nothing.
             tf.config.set_soft_device_placement(False)

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgetl import machine
 from edgetl.dataset.contract import to_grid
-from edgetl.runtimes import litert_profile
+from edgetl.runtimes import litert_profile, one_image
 from edgetl.runtimes.placement import Placement
 
 _DELEGATE, _BUILTIN = litert_profile.XNNPACK, litert_profile.KERNELS
@@ -44,7 +44,10 @@ class LiteRtSession:
         self._interpreter.allocate_tensors()
         self._model, self._threads, self._delegate = model, threads, delegate
         self._input, self._output = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
-        self.input_shape = tuple(int(size) for size in self._input["shape"])
+        self.executor = _DELEGATE if delegate else _BUILTIN
+        self.input_shape = one_image(
+            [[int(size) for size in found["shape_signature"]] for found in self._interpreter.get_input_details()]
+        )
         self.output_step = float(self._output["quantization"][0])
 
     def run(self, images: Any) -> Any:

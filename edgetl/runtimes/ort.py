@@ -18,7 +18,7 @@ import numpy as np
 
 from edgetl import machine
 from edgetl.dataset.contract import to_grid
-from edgetl.runtimes import RUNTIMES, PlacementError
+from edgetl.runtimes import RUNTIMES, PlacementError, one_image
 from edgetl.runtimes.placement import Placement
 
 _CPU = "CPUExecutionProvider"
@@ -36,6 +36,7 @@ _PROVIDERS = {
 _NVIDIA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 # Providers whose tensors live in a memory of their own, by the name that OrtValue has for it.
 _MEMORIES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "DmlExecutionProvider": "dml"}
+_DTYPES = {"tensor(uint8)": np.uint8, "tensor(int8)": np.int8, "tensor(float16)": np.float16}
 # One Relu on one float (opset 13): a model to ask a provider whether it is really there.
 _SMALLEST_MODEL = (
     b'\x08\x08:2\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x00Z\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
@@ -125,7 +126,8 @@ class OrtSession:
 
     def __init__(self, model: Path, threads: int, backend: str = "ort-cpu", *, allow_fallback: bool = False) -> None:
         self._model, self._threads, self._backend = model, threads, backend
-        self._provider = _PROVIDERS[backend][0]
+        # What its ops are to be run by, as placement names it.
+        self.executor = self._provider = _PROVIDERS[backend][0]
         # XNNPACK and OpenVINO on the processor may leave ops to the plain CPU kernels: it is the same device.
         self._strict = not allow_fallback and RUNTIMES[backend].device != "cpu"
         self._session = _open(str(model), self._provider, threads=threads, strict=self._strict)
@@ -134,9 +136,9 @@ class OrtSession:
             raise PlacementError(backend, f"ONNX Runtime set up {', '.join(found)} instead of {self._provider}")
         image = self._session.get_inputs()[0]
         self._name = image.name
-        self.input_shape = tuple(size if isinstance(size, int) else 1 for size in image.shape)
+        self.input_shape = one_image([found.shape for found in self._session.get_inputs()])
         meta = self._session.get_modelmeta().custom_metadata_map
-        self._dtype = np.dtype(np.uint8 if image.type == "tensor(uint8)" else np.float32)
+        self._dtype = np.dtype(_DTYPES.get(image.type, np.float32))
         self._scale, self._zero_point = float(meta.get("input_scale", 0.0)), int(meta.get("input_zero_point", 0))
         self._feed: dict[str, Any] = {}
         self._memory = _MEMORIES.get(self._provider, "") if found and found[0] == self._provider else ""
@@ -169,7 +171,8 @@ class OrtSession:
         self._image = ort.OrtValue.ortvalue_from_numpy(self._feed[self._name], self._memory, 0)
         self._binding = self._session.io_binding()
         self._binding.bind_ortvalue_input(self._name, self._image)
-        self._binding.bind_output(self._session.get_outputs()[0].name, self._memory)
+        for output in self._session.get_outputs():
+            self._binding.bind_output(output.name, self._memory)
 
     def placement(self) -> Placement:
         """The ops that ran, of ONNX Runtime's optimized graph, by provider: from its own profile of one run."""
@@ -235,7 +238,9 @@ def _macs_by_provider(model: Path, events: list[dict[str, Any]]) -> dict[str, in
         return {next(iter(macs)): sum(op.macs or 0 for op in ops)}
     for op in (op for op in ops if op.macs):
         # Fusions append to a node's name.
-        provider = next((where for name, where in ran.items() if name.startswith(op.name)), None)
+        provider = ran.get(op.name) or next(
+            (where for name, where in ran.items() if op.name and name.startswith(op.name)), None
+        )
         if provider is None:
             return None
         macs[provider] += op.macs or 0

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def phone(tmp_path):
     model.write_bytes(b"a model")
     (tmp_path / "phone/data/local/tmp").mkdir(parents=True)
 
-    def run(body="", *, spoilt=0, serial="PHONE1", jobs=None):
+    def run(body="", *, spoilt=0, serial="PHONE1", jobs=None, settings=QUICK):
         adb, tool, calls = tmp_path / "adb", tmp_path / "benchmark_model", tmp_path / "calls"
         adb.write_text(
             STAND_IN.format(python=sys.executable, phone=str(tmp_path / "phone"), calls=str(calls), spoilt=spoilt)
@@ -68,7 +69,7 @@ def phone(tmp_path):
         adb.chmod(0o755)
         tool.write_text(TOOL.format(arguments=tmp_path / "arguments", body=body))
         jobs = jobs or [Job(model, "litert-gpu", 2, about={"precision": "int8"})]
-        return measure_over_adb(serial, jobs, QUICK, benchmark_model=tool, on_note=lambda text: None, adb=str(adb))
+        return measure_over_adb(serial, jobs, settings, benchmark_model=tool, on_note=lambda text: None, adb=str(adb))
 
     run.folder, run.model = tmp_path, model
     return run
@@ -102,14 +103,19 @@ def test_a_tool_that_crashes_is_a_failed_row_and_the_next_one_goes_on(phone):
     assert (absent["failure"], absent["status"]) == ("missing", "failed")
 
 
-def test_a_log_that_says_the_gpu_declined_is_a_fallback(phone):
-    (row,) = phone('echo "INFO: Use gpu: [1]"; echo "INFO: Though GPU delegate is explicitly applied, the model graph will not be executed by the delegate."')["rows"]  # fmt: skip
+DECLINED = 'echo "INFO: Use gpu: [1]"; echo "INFO: Though GPU delegate is explicitly applied, the model graph will not be executed by the delegate."'
+
+
+def test_a_log_that_says_the_gpu_declined_is_a_failed_row_or_with_leave_a_marked_one(phone):
+    (row,) = phone(DECLINED)["rows"]
+    assert (row["status"], row["failure"]) == ("failed", "placement") and "none of its ops" in row["reason"]
+    (row,) = phone(DECLINED, settings=replace(QUICK, allow_fallback=True))["rows"]
     assert row["status"] == "fallback" and "none of its ops" in row["notes"][0]
 
 
-def test_a_tool_that_passes_over_what_it_was_asked_for_is_a_fallback(phone):
+def test_a_tool_that_passes_over_what_it_was_asked_for_is_a_failed_row(phone):
     (row,) = phone()["rows"]
-    assert row["status"] == "fallback" and "that of litert-cpu" in row["notes"][0]
+    assert row["failure"] == "placement" and "that of litert-cpu" in row["reason"]
 
 
 def test_a_tool_that_hangs_is_ended_on_the_phone_as_well(phone):

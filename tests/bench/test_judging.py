@@ -24,7 +24,10 @@ def target() -> Target:
 
 
 def row(target: Target, times: list[float], **changes: object) -> dict[str, object]:
-    made = Row(Job(Path("net.tflite"), "litert-cpu", target.budget.threads), rounds=[times])
+    made = Row(
+        Job(Path("net.tflite"), "litert-cpu", target.budget.threads),
+        rounds=[times[i : i + 20] for i in range(0, len(times), 20)],
+    )
     return {**to_json(made), **changes}
 
 
@@ -35,7 +38,7 @@ def only(checks: list[Check]) -> Check:
 
 @pytest.mark.parametrize(
     ("times", "status"),
-    [([40.0] * 200, "pass"), ([60.0] * 200, "fail"), ([40.0] * 180 + [60.0] * 20, "inconclusive")],
+    [([40.0] * 200, "pass"), ([60.0] * 200, "fail"), ([40.0] * 100 + [60.0] * 100, "inconclusive")],
     ids=["below", "above", "on both sides"],
 )
 def test_a_row_of_the_device_is_judged_by_its_p90_interval(target, times, status):

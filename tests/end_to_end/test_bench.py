@@ -95,7 +95,7 @@ def test_a_slower_model_is_exit_7_and_the_same_one_is_not(models: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["small.tflite", "-b", "litert-cpi"], 2, "There is no backend litert-cpi"),
-        (["small.tflite", "-b", "ort-cpu"], 2, "No backend here opens"),
+        (["small.tflite", "-b", "ort-cpu"], 2, "No backend opens"),
         (["small.tflite", "--threads", "0"], 2, "--threads"),
         (["small.tflite", "--pin", "999"], 2, "--pin"),
         (["missing.tflite"], 4, "cannot be read"),

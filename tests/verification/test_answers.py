@@ -111,8 +111,11 @@ def diagnose(net: Any, photos: Path, tmp_path: Path, answers: Path) -> tuple[dic
     """(the diagnosis, its check)."""
     found = verify_models([net[0]], str(photos), Store(tmp_path / "cache"), PlainDisplay(), answers=answers)
     (row,) = found["diagnoses"]
-    (check,) = (check for check in found["checks"] if check["subject"].startswith("the app"))
-    return row, check
+    of_app = {check["metric"]: check for check in found["checks"] if check["subject"].startswith("the app")}
+    # A mistake that is named is a check that fails, also where it changed no label.
+    assert ("app_mistakes" in of_app) == bool(row["names"])
+    assert not row["names"] or of_app["app_mistakes"]["status"] == "fail"
+    return row, of_app["top1_disagreement"]
 
 
 def test_an_app_that_does_as_told_passes(net, planted, photos, tmp_path):
