@@ -142,7 +142,7 @@ def _warm_up(row: Row, child: Child, settings: Settings) -> int:
         answer = child.ask("time", timeout_s=settings.timeout_s, runs=count, lead=0)
         took = statistics.median(answer["times_ms"])
         row.warmup_runs += count + 1
-        row.warmup_s = spent = spent + sum(answer["times_ms"]) / 1e3
+        row.warmup_s = spent = spent + sum(answer["times_ms"]) / 1e3 + answer["lead_s"]
         # However short the time, it is to hold more rounds than an interval needs.
         least = _LEAST_PAIRS if settings.paired else _LEAST_ROUNDS
         visit_ms = 1e3 * min(settings.visit_s, settings.seconds / (least + 2))
@@ -157,6 +157,7 @@ def _warm_up(row: Row, child: Child, settings: Settings) -> int:
 def _visit(row: Row, child: Child, runs: int, settings: Settings) -> None:
     answer = child.ask("time", timeout_s=settings.timeout_s, runs=runs, lead=min(_LEAD_RUNS, runs))
     row.warmup_runs += min(_LEAD_RUNS, runs) + 1
+    row.warmup_s += answer["lead_s"]
     row.rounds.append(answer["times_ms"])
     row.processor_ms.append(answer["processor_ms"])
     row.process_s.append(answer["process_s"])

@@ -86,11 +86,13 @@ class _Worker:
         time of the whole process for one run, of all its threads."""
         # Another image each visit: nothing may be learned from always the same one.
         self.visits += 1
+        begun_s = time.perf_counter()
         at = self.visits % len(self.images)
         self.session.run(self.images[at : at + 1])
         invoke, clock = self.session.invoke, time.perf_counter_ns
         for _ in range(request["lead"]):
             invoke()
+        lead_s = time.perf_counter() - begun_s
         times = [0] * request["runs"]
         processor = time.process_time_ns()
         for i in range(len(times)):
@@ -102,6 +104,7 @@ class _Worker:
             "times_ms": [value / 1e6 for value in times],
             "processor_ms": processor / 1e6 / len(times),
             "process_s": time.process_time(),
+            "lead_s": lead_s,
         }
 
     def placement(self, request: Mapping[str, Any]) -> dict[str, Any]:
