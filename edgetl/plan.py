@@ -38,14 +38,14 @@ STAGES: dict[str, Stage] = {
     "quantize": Stage(
         "edgetl.stages.quantize",
         "quantized-graph",
-        5,
+        6,
         (*_TRAINING, "tensorflow-model-optimization", "ai-edge-litert"),
         "kernels",
     ),
     "export": Stage(
         "edgetl.stages.export",
         "model-files",
-        4,
+        5,
         ("tensorflow", "tf-keras", "tf2onnx", "onnx", "ai-edge-litert", "numpy"),
     ),
     "verify": Stage(

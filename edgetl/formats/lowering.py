@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetl.quantization.fold import same_padding
-from edgetl.quantization.graph import Graph, Node
+from edgetl.quantization.graph import Graph, Node, same_padding
 from edgetl.quantization.integers import Quantized
 
 

@@ -9,13 +9,14 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 
-from edgetl.quantization.fold import rebuild
 from edgetl.quantization.graph import Graph
+from edgetl.quantization.preactivation import with_convolved_shifts
+from edgetl.quantization.rebuild import rebuild
 
 
 def write_onnx_float(graph: Graph, *, opset: int, description: str, metadata: Mapping[str, str]) -> Any:
     """The model: `image` float32 [1, h, w, 3], normalized -> `probabilities` float32 [1, classes]."""
-    model = rebuild(graph)
+    model = rebuild(with_convolved_shifts(graph))
     signature = [tf.TensorSpec(graph.input.shape, tf.float32, name="image")]
     function = tf.function(lambda image: tf.nn.softmax(model(image, training=False)), input_signature=signature)
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=opset)

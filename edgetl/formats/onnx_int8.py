@@ -25,8 +25,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgetl.formats.lowering import averaging, over_quarters
-from edgetl.quantization.fold import same_padding
-from edgetl.quantization.graph import Graph, Node
+from edgetl.quantization.graph import Graph, Node, same_padding
 from edgetl.quantization.integers import Quantized
 
 
@@ -274,6 +273,23 @@ def _relu(writer: _Writer, node: Node) -> str:
     return writer.node("Add", [writer.source(node), zero], f"{node.name}/real")
 
 
+def _shift(writer: _Writer, node: Node) -> str:
+    own, name = writer.integers[node.name], f"{node.name}/bias"
+    assert own.bias is not None and own.bias_grid is not None
+    scale, zero_point = own.bias_grid
+    shape = (1, -1, *(1 for _ in node.shape[2:]))
+    if own.bits == 16:
+        real = (own.bias.reshape(shape) * np.float64(scale)).astype(np.float32)
+        return writer.node("Add", [writer.source(node), writer.constant(name, real)], f"{node.name}/real")
+    grid = (
+        writer.constant(name, (own.bias.reshape(shape).astype(np.int16) + 128).astype(np.uint8)),
+        writer.constant(f"{name}/scale", np.float32(scale)),
+        writer.constant(f"{name}/zero_point", np.uint8(zero_point + 128)),
+    )
+    constants = writer.node("DequantizeLinear", list(grid), f"{name}/real")
+    return writer.node("Add", [writer.source(node), constants], f"{node.name}/real")
+
+
 def _concat(writer: _Writer, node: Node) -> str:
     sources = [writer.source(node, i) for i in range(len(node.inputs))]
     return writer.node("Concat", sources, f"{node.name}/real", axis=1)
@@ -351,4 +367,5 @@ _OPERATORS: dict[str, Callable[..., str | None]] = {
     "space_to_depth": _space_to_depth,
     "mean": _mean,
     "relu": _relu,
+    "shift": _shift,
 }

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetl.quantization.fold import rebuild
 from edgetl.quantization.graph import Graph
+from edgetl.quantization.rebuild import rebuild
 
 
 def probabilities_function(graph: Graph) -> Any:

@@ -273,6 +273,15 @@ def _relu(writer: _Writer, node: Node) -> None:
     _sum(writer, node, [writer.source(node), zero])
 
 
+def _shift(writer: _Writer, node: Node) -> None:
+    """An addition of constants. In four dimensions: XNNPACK took 2% longer over DenseNet121 with them in one."""
+    own = writer.integers[node.name]
+    assert own.bias is not None and own.bias_grid is not None
+    shape = (1,) * (len(node.shape) - 1) + own.bias.shape
+    constants = writer.tensor(f"{node.name}/bias", shape, writer.activations, *own.bias_grid, data=own.bias)
+    _sum(writer, node, [writer.source(node), constants])
+
+
 def _sum(writer: _Writer, node: Node, inputs: list[int]) -> None:
     options = schema.AddOptionsT()
     options.fusedActivationFunction = _ACTIVATIONS[node.activation]
@@ -341,4 +350,5 @@ _OPERATORS = {
     "space_to_depth": _space_to_depth,
     "mean": _mean,
     "relu": _relu,
+    "shift": _shift,
 }

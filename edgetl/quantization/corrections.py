@@ -35,7 +35,7 @@ def correct_biases(graph: Graph, integers: Mapping[str, Quantized], means: Mappi
     measured here, not derived from BatchNorm). Zeros of "same" padding are not in E[x].
     """
     rounded = dequantized(graph, integers)
-    weights = {}
+    weights: dict[str, tuple[np.ndarray | None, np.ndarray]] = {}
     for node, other in zip(graph.nodes, rounded.nodes, strict=True):
         if node.kernel is None or node.bias is None or other.kernel is None:
             continue

@@ -17,11 +17,12 @@ from tensorflow_model_optimization.python.core.quantization.keras import quantiz
 from tensorflow_model_optimization.quantization.keras import QuantizeConfig, quantizers
 from tf_keras import Model
 
-from edgetl.quantization.fold import kernel_and_bias, rebuild
 from edgetl.quantization.graph import SAME_SCALE_OPS, Graph, Node, same_scale_groups
 from edgetl.quantization.integers import channel_axis
 from edgetl.quantization.net import QuantizedNet
 from edgetl.quantization.ranges import Range
+from edgetl.quantization.rebuild import kernel_and_bias, rebuild
+from edgetl.quantization.ties import DENOMINATOR
 
 
 class FixedRange(quantizers.Quantizer):
@@ -150,6 +151,33 @@ class BiasSteps(quantizers.Quantizer):
         return {"axis": self.axis}
 
 
+class ConstantSteps(quantizers.Quantizer):
+    """A shift's constants on the 8 bits they ship on (integers._constants); the gradient passes to all of them."""
+
+    def __init__(
+        self, node: Node, input_range: Callable[[], tuple[Any, Any]], output_range: Callable[[], tuple[Any, Any]]
+    ) -> None:
+        self.node, self.input_range, self.output_range = node, input_range, output_range
+
+    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
+        """No variables: the grid follows from the constants and the ranges of what is read and made."""
+        return {}
+
+    def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
+        useful = inputs if self.node.activation == "none" else tf.maximum(inputs, -self.input_range()[1])
+        low, high = tf.minimum(tf.reduce_min(useful), 0.0), tf.maximum(tf.reduce_max(useful), 0.0)
+        first, last = self.output_range()
+        finest = (last - first) / 255.0 / DENOMINATOR
+        step = finest * tf.maximum(tf.math.ceil((high - low) / 255.0 / finest), 1.0)
+        zero = tf.floor(-128.0 - low / step + 0.5)
+        on_grid = (tf.clip_by_value(tf.floor(useful / step + 0.5) + zero, -128.0, 127.0) - zero) * step
+        return inputs + tf.stop_gradient(on_grid - inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        """For Keras; the constants are the layer's own."""
+        return {"node": self.node.name}
+
+
 Grid = FixedRange | TrainedRange
 
 
@@ -166,6 +194,8 @@ class _NodeConfig(QuantizeConfig):
         return "depthwise_kernel" if self.node.op == "depthwise" else "kernel"
 
     def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
+        if self.node.op == "shift" and self.output.bits == 8:
+            return [(layer.bias, ConstantSteps(self.node, self.input_range, self.output.ends))]
         if self.node.kernel is None or self.in_float:
             return []
         kernel = getattr(layer, self._kernel())
@@ -175,7 +205,9 @@ class _NodeConfig(QuantizeConfig):
         return [*weights, (layer.bias, BiasSteps(kernel, axis, self.input_range))] if self.output.bits == 8 else weights
 
     def set_quantize_weights(self, layer: Any, quantize_weights: Any) -> None:
-        if quantize_weights:
+        if self.node.op == "shift" and quantize_weights:
+            layer.bias = quantize_weights[0]
+        elif quantize_weights:
             setattr(layer, self._kernel(), quantize_weights[0])
             if len(quantize_weights) > 1:
                 layer.bias = quantize_weights[1]
@@ -235,13 +267,13 @@ def _caps(graph: Graph, groups: Mapping[str, str]) -> dict[str, float]:
     return {groups[node.name]: 6.0 for node in makers if groups[node.name] not in beyond}
 
 
-def trained_weights(graph: Graph, model: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def trained_weights(graph: Graph, model: Any) -> dict[str, tuple[np.ndarray | None, np.ndarray]]:
     """Node name -> (kernel, bias) as float32, from the Keras model that FakeQuantized made of this graph."""
     weights = {}
     for node in graph.nodes:
-        if node.kernel is not None:
+        if node.bias is not None:
             kernel, bias = kernel_and_bias(model.get_layer(f"quant_{node.name}"))
-            weights[node.name] = (kernel.numpy(), bias.numpy())
+            weights[node.name] = (None if kernel is None else kernel.numpy(), bias.numpy())
     return weights
 
 

@@ -1,27 +1,28 @@
-"""Keras model -> Graph with BatchNorm folded and ReLU fused; Graph -> Keras model again.
+"""Keras model -> Graph with BatchNorm folded and ReLU fused.
 
     kernel' = kernel * gamma / sqrt(variance + epsilon)    bias' = beta - mean * gamma / sqrt(variance + epsilon)
 
 (Jacob et al. 2018, section 3.2.) A BatchNorm that follows no convolution (DenseNet's pre-activation) becomes a 1 x 1
-depthwise convolution, which both runtimes run in int8. A ReLU after a tensor that others read as well (Xception's
-residuals) stays a node of its own. An average pooling after a 1 x 1 convolution (DenseNet's transitions) comes before it.
+depthwise convolution, which both runtimes run in int8, or an addition (quantization/preactivation.py). A ReLU after a
+tensor that others read as well (Xception's residuals) stays a node of its own. An average pooling after a 1 x 1
+convolution (DenseNet's transitions) comes before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tf_keras import Model, layers
 
 from edgetl.errors import TrainingError
 from edgetl.quantization.admission import REMOVED, activation_of, refuse_unquantizable
-from edgetl.quantization.graph import Graph, Node
+from edgetl.quantization.graph import Graph, Node, same_padding
+from edgetl.quantization.preactivation import spread_norms
+from edgetl.quantization.rebuild import rebuild
 
-_FUSED = {"none": None, "relu": "relu", "relu6": tf.nn.relu6}
 _FUSES_RELU = ("conv", "depthwise", "dense", "add")
 
 
@@ -36,7 +37,8 @@ class Rewrite:
 
 @dataclass
 class Folding:
-    """A graph and how it came about: members: node name -> the Keras layers that it computes, in order."""
+    """A graph and how it came about. members: node name -> the Keras layers that it computes, in order, of all nodes whose
+    tensor is just what the last of these makes."""
 
     graph: Graph
     rewrites: list[Rewrite] = field(default_factory=list)
@@ -117,10 +119,23 @@ def folding(model: Any) -> Folding:
     rewrites += [Rewrite(pad, "ZeroPadding2D", f"fused into convolution {reader}") for pad, reader in paddings.items()]
     graph, pooled = _with_pooling_first(graph)
     rewrites += [Rewrite(pool, "AveragePooling2D", f"moved before convolution {conv}") for pool, conv in pooled.items()]
+    spread = spread_norms(graph)
+    rewrites = [_spread(row, spread.additions) for row in rewrites]
     members: dict[str, list[str]] = {}
     for name, maker in made_by.items():
         members.setdefault(pooled.get(maker, maker), []).append(name)
-    return Folding(graph, rewrites, members)
+    for norm, takers in spread.additions.items():
+        for taker in takers:
+            members[taker] = members[norm] + members[taker]
+    alike = {name: layers_of for name, layers_of in members.items() if name not in spread.changed}
+    return Folding(spread.graph, rewrites, alike)
+
+
+def _spread(row: Rewrite, additions: Mapping[str, tuple[str, ...]]) -> Rewrite:
+    if row.layer not in additions:
+        return row
+    after = " and ".join(additions[row.layer])
+    return replace(row, rewrite=f"becomes an addition; its factors go into {after} and into what is before it")
 
 
 def _parents(layer: Any) -> list[str]:
@@ -209,16 +224,6 @@ def _separable(layer: Any, sources: tuple[str, ...], shape: tuple[int, ...]) -> 
     return first, second
 
 
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """What "same" pads before and after one side of `size` (TensorFlow's rule).
-
-    >>> same_padding(160, 3, 2), same_padding(5, 3, 2)
-    ((0, 1), (1, 1))
-    """
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
-
-
 def _with_padding_fused(graph: Graph) -> tuple[Graph, dict[str, str]]:
     """Drop each explicit padding that is just what "same" of the only convolution after it does: one op less to run.
 
@@ -280,77 +285,6 @@ def _with_pooling_first(graph: Graph) -> tuple[Graph, dict[str, str]]:
         elif node.name not in moved:
             nodes.append(node)
     return Graph(tuple(nodes)), moved
-
-
-def rebuild(graph: Graph, wrap: Callable[[Node, Any], Any] = lambda node, layer: layer) -> Any:
-    """A Keras model of the graph: normalized image -> logits. `wrap` may put a layer into another (fake quantization)."""
-    tensors: dict[str, Any] = {}
-    for node in graph.nodes:
-        if node.op == "input":
-            tensors[node.name] = image = layers.Input(node.shape[1:], name=node.name)
-            outer = wrap(node, None)
-            tensors[node.name] = outer(image) if outer is not None else image
-            continue
-        layer = _layer(node)
-        inputs = [tensors[source] for source in node.inputs]
-        outer = wrap(node, layer)
-        tensors[node.name] = outer(inputs[0] if len(inputs) == 1 else inputs)
-        if node.kernel is not None:
-            kernel, bias = kernel_and_bias(outer)
-            kernel.assign(node.kernel)
-            bias.assign(node.bias)
-    return Model(image, tensors[graph.output.name])
-
-
-def kernel_and_bias(layer: Any) -> tuple[Any, Any]:
-    """The two variables of a convolution or dense layer, also of one inside TFMOT's wrapper (which hides them)."""
-    by_name = {variable.name.split(":")[0].rsplit("/", 1)[-1]: variable for variable in layer.trainable_weights}
-    return by_name.get("kernel", by_name.get("depthwise_kernel")), by_name["bias"]
-
-
-def _layer(node: Node) -> Any:
-    if node.op in ("conv", "depthwise", "dense"):
-        assert node.kernel is not None
-        activation = _FUSED[node.attributes["activation"]]
-        if node.op == "dense":
-            return layers.Dense(node.kernel.shape[1], activation=activation, name=node.name)
-        shape = {
-            "kernel_size": node.kernel.shape[:2],
-            "strides": node.attributes["strides"],
-            "padding": node.attributes["padding"],
-            "activation": activation,
-            "name": node.name,
-        }
-        return (
-            layers.DepthwiseConv2D(**shape) if node.op == "depthwise" else layers.Conv2D(node.kernel.shape[3], **shape)
-        )
-    if node.op in ("max_pool", "average_pool"):
-        kind = layers.MaxPooling2D if node.op == "max_pool" else layers.AveragePooling2D
-        return kind(node.attributes["size"], node.attributes["strides"], node.attributes["padding"], name=node.name)
-    if node.op == "relu" or (node.op == "add" and node.activation != "none"):
-        limit = 6.0 if node.activation == "relu6" else None
-        return layers.ReLU(limit, name=node.name) if node.op == "relu" else _AddWithReLU(limit, name=node.name)
-    if node.op == "pad":
-        return layers.ZeroPadding2D(node.attributes["pads"], name=node.name)
-    return {"add": layers.Add, "concat": layers.Concatenate, "mean": layers.GlobalAveragePooling2D}[node.op](
-        name=node.name
-    )
-
-
-class _AddWithReLU(layers.Add):
-    """An addition with its ReLU in one layer, so that fake quantization puts one grid after both."""
-
-    def __init__(self, limit: float | None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.limit = limit
-
-    def call(self, inputs: Any) -> Any:
-        total = super().call(inputs)
-        return tf.nn.relu(total) if self.limit is None else tf.nn.relu6(total)
-
-    def get_config(self) -> dict[str, Any]:
-        """For Keras."""
-        return {**super().get_config(), "limit": self.limit}
 
 
 def check_folded(model: Any, graph: Graph, images: Any) -> float:

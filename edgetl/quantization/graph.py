@@ -26,6 +26,7 @@ Op = Literal[
     "average_pool",
     "mean",
     "relu",
+    "shift",
     "space_to_depth",  # only file writers make it
 ]
 # TFLite's 8-bit quantization specification: output has the scale and zero point of the input.
@@ -37,8 +38,9 @@ class Node:
     """One operation. attributes by op:
 
     input: shape. conv, depthwise: strides (h, w), padding "same" or "valid", activation "none", "relu" or "relu6".
-    dense, add, relu: activation (an add has it only where a ReLU is fused into it). pad: pads ((top, bottom), (left, right)). max_pool, average_pool: size, strides, padding.
-    kernel: conv [h, w, in, out]; depthwise [h, w, channels, 1]; dense [in, out]. bias: [out]. shape: of the output
+    dense, add, relu, shift: activation (an add has it only where a ReLU is fused into it). pad: pads ((top, bottom), (left, right)). max_pool, average_pool: size, strides, padding.
+    kernel: conv [h, w, in, out]; depthwise [h, w, channels, 1]; dense [in, out]. bias: [out]; a shift, which adds a
+    constant to each channel, has that alone. shape: of the output
     tensor for batch 1.
     """
 
@@ -76,7 +78,7 @@ class Graph:
         """By name."""
         return next(node for node in self.nodes if node.name == name)
 
-    def with_weights(self, weights: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Graph:
+    def with_weights(self, weights: Mapping[str, tuple[np.ndarray | None, np.ndarray]]) -> Graph:
         """The same graph with other kernels and biases."""
         return Graph(
             tuple(
@@ -116,6 +118,16 @@ def same_scale_groups(graph: Graph) -> dict[str, str]:
             for source in node.inputs:
                 leader[find(source)] = find(node.name)
     return {name: find(name) for name in leader}
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """What "same" pads before and after one side of `size` (TensorFlow's rule).
+
+    >>> same_padding(160, 3, 2), same_padding(5, 3, 2)
+    ((0, 1), (1, 1))
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
 
 
 def save_graph(folder: Path, graph: Graph) -> None:

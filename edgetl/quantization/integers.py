@@ -13,6 +13,7 @@ import numpy as np
 
 from edgetl.quantization.graph import Graph, Node, same_scale_groups
 from edgetl.quantization.ranges import Range
+from edgetl.quantization.ties import scale_beside
 
 # Scale and zero point of the probabilities, by the type of the activations.
 PROBABILITIES = {"int8": (1.0 / 256.0, -128), "int16": (1.0 / 32768.0, 0)}
@@ -47,8 +48,8 @@ class Quantized:
     """A tensor's grid and, where its node has weights, their integers.
 
     scale, zero_point: of the output tensor. kernel: int8 in the graph's layout. kernel_scales: float32 [out], or [1]
-    where one scale is for all. bias: int32 (int64 with 16-bit activations) [out] at input scale x kernel scale. bits: of
-    the output tensor.
+    where one scale is for all. bias: int32 (int64 with 16-bit activations) [out] at input scale x kernel scale; a shift's
+    is int8 (int16) [channels] on a grid of its own, bias_grid: (scale, zero point). bits: of the output tensor.
     """
 
     scale: float
@@ -57,6 +58,7 @@ class Quantized:
     kernel_scales: np.ndarray | None = None
     bias: np.ndarray | None = None
     bits: int = 8
+    bias_grid: tuple[float, int] | None = None
 
 
 def channel_axis(op: str, *, per_channel: bool = True) -> int | None:
@@ -84,7 +86,10 @@ def quantize_graph(
             scale, zero_point = image_scale, 0  # its bytes, moved and padded
         else:
             scale, zero_point = symmetric_int16(*ranges[node.name])
-        if node.kernel is None:
+        if node.op == "shift":
+            bias, grid = _constants(node, ranges[node.inputs[0]][1], scale, activation_bits)
+            result[node.name] = Quantized(scale, zero_point, bias=bias, bits=activation_bits, bias_grid=grid)
+        elif node.kernel is None:
             result[node.name] = Quantized(scale, zero_point, bits=8 if node.op == "input" else activation_bits)
         else:
             weights = _weights(node, result[node.inputs[0]].scale, per_channel, activation_bits)
@@ -113,6 +118,30 @@ def _weights(
     return kernel, scales, np.clip(np.round(steps), -limit, limit - 1).astype(kind)
 
 
+def _constants(
+    node: Node, input_high: float, output_scale: float, activation_bits: int
+) -> tuple[np.ndarray, tuple[float, int]]:
+    """A shift's bias and its grid, as fine as the constants allow and free of ties beside the output's
+    (quantization/ties.py)."""
+    assert node.bias is not None
+    bias = useful_constants(node, input_high)
+    low, high = min(0.0, float(bias.min())), max(0.0, float(bias.max()))
+    if activation_bits != 8:
+        scale = max(-low, high, 1e-12) / 32767.0
+        return np.round(bias / scale).astype(np.int16), (scale, 0)
+    scale = scale_beside((high - low) / 255.0, output_scale)
+    zero_point = min(max(int(np.floor(-128.0 - low / scale + 0.5)), -128), 127)
+    return np.clip(np.floor(bias / scale + 0.5) + zero_point, -128, 127).astype(np.int8), (scale, zero_point)
+
+
+def useful_constants(node: Node, input_high: float) -> np.ndarray:
+    """A shift's bias, float64. What takes a channel below 0 whatever is in it need not be more than that: one such channel
+    would take the steps of all others."""
+    assert node.bias is not None
+    bias = node.bias.astype(np.float64)
+    return bias if node.activation == "none" else np.maximum(bias, -input_high)
+
+
 def along(axis: int | None, scales: np.ndarray, dimensions: int) -> np.ndarray:
     """Scales shaped so that they multiply a kernel along `axis`; one scale for all where it is None."""
     shape = [1] * dimensions
@@ -123,7 +152,7 @@ def along(axis: int | None, scales: np.ndarray, dimensions: int) -> np.ndarray:
 
 def dequantized(graph: Graph, integers: Mapping[str, Quantized]) -> Graph:
     """The float graph with the kernels and biases that the integers stand for."""
-    weights = {}
+    weights: dict[str, tuple[np.ndarray | None, np.ndarray]] = {}
     for node in graph.nodes:
         own = integers[node.name]
         if own.kernel is not None and own.kernel_scales is not None and own.bias is not None:
@@ -131,4 +160,7 @@ def dequantized(graph: Graph, integers: Mapping[str, Quantized]) -> Graph:
             kernel = own.kernel * along(axis, own.kernel_scales, own.kernel.ndim)
             bias = own.bias * (integers[node.inputs[0]].scale * own.kernel_scales.astype(np.float64))
             weights[node.name] = (kernel.astype(np.float32), bias.astype(np.float32))
+        elif own.bias is not None and own.bias_grid is not None:
+            scale, zero_point = own.bias_grid
+            weights[node.name] = (None, ((own.bias.astype(np.float64) - zero_point) * scale).astype(np.float32))
     return graph.with_weights(weights)

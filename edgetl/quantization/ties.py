@@ -42,8 +42,8 @@ def without_ties(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Range]:
         out = groups[node.name]
         if node.op == "add" and out not in settled:
             _settle_add([groups[source] for source in node.inputs], out, scale, settled)
-        elif node.op == "relu" and out not in settled and out != groups[node.inputs[0]]:
-            # Both formats write it as an addition of zero.
+        elif node.op in ("relu", "shift") and out not in settled and out != groups[node.inputs[0]]:
+            # Both formats write a ReLU as an addition of zero, a shift as one of its constants (scale_beside).
             source = groups[node.inputs[0]]
             scale[out] = _stretched(scale[out], scale[source])
             settled |= {source, out}
@@ -60,8 +60,13 @@ def _settle_add(inputs: list[str], out: str, scale: dict[str, float], settled: s
     if second in settled or first == second or out in (first, second):
         return
     scale[out] = _stretched(scale[out], scale[first])
-    scale[second] = scale[out] * math.ceil(scale[second] / scale[out] * DENOMINATOR - 1e-9) / DENOMINATOR
+    scale[second] = scale_beside(scale[second], scale[out])
     settled |= {first, second, out}
+
+
+def scale_beside(wanted: float, output: float) -> float:
+    """The smallest scale from `wanted` on for an input of an addition whose output has this scale: r / d of that."""
+    return output * max(1, math.ceil(wanted / output * DENOMINATOR - 1e-9)) / DENOMINATOR
 
 
 def _stretched(wanted: float, source: float) -> float:

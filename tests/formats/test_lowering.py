@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edgetl.formats.lowering import over_quarters
-from edgetl.quantization.fold import rebuild
 from edgetl.quantization.graph import Graph, Node
 from edgetl.quantization.integers import quantize_graph
+from edgetl.quantization.rebuild import rebuild
 
 RANDOM = np.random.default_rng(2)
 

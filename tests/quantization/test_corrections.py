@@ -9,10 +9,10 @@ import pytest
 
 from edgetl.quantization.corrections import channel_means, correct_biases, equalize
 from edgetl.quantization.fake import all_tensors
-from edgetl.quantization.fold import rebuild
 from edgetl.quantization.graph import Graph, Node
 from edgetl.quantization.integers import dequantized, quantize_graph
 from edgetl.quantization.ranges import estimate_ranges
+from edgetl.quantization.rebuild import rebuild
 
 RANDOM = np.random.default_rng(5)
 IMAGES = RANDOM.uniform(0, 1, (16, 8, 8, 3)).astype(np.float32)

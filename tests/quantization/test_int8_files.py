@@ -18,9 +18,10 @@ from edgetl.formats.onnx_int8 import write_onnx_int8
 from edgetl.formats.tflite_int8 import write_tflite_int8
 from edgetl.measure.parity import parity
 from edgetl.quantization.fake import trained_weights
-from edgetl.quantization.fold import check_folded, rebuild
+from edgetl.quantization.fold import check_folded
 from edgetl.quantization.graph import Graph, load_graph, same_scale_groups, save_graph
 from edgetl.quantization.integers import Quantized, affine_int8, quantize_graph
+from edgetl.quantization.rebuild import rebuild
 from edgetl.runtimes import litert, ort
 
 Net = Any  # tests/quantization/conftest.py

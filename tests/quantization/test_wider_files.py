@@ -11,8 +11,8 @@ import onnx
 import tensorflow as tf
 
 from edgetl.quantization.fake import FakeQuantized
-from edgetl.quantization.fold import rebuild
 from edgetl.quantization.net import QuantizedNet, load_quantized, save_quantized
+from edgetl.quantization.rebuild import rebuild
 from edgetl.quantization.signal import signal_to_noise_db
 
 
