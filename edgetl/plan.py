@@ -51,7 +51,7 @@ STAGES: dict[str, Stage] = {
     "verify": Stage(
         "edgetl.stages.verify",
         "measurements",
-        3,
+        4,
         (
             "ai-edge-litert",
             "onnxruntime-gpu",

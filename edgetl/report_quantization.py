@@ -1,7 +1,7 @@
-"""The quantization section of report.html as data: what was tried, and which layers int8 costs most.
+"""The quantization section of report.html as data: what was tried, and which layers integers cost most.
 
 What the quantize stage recorded, in decibels of signal to noise: 10 log10 of the float tensor's energy over that of its
-difference to int8. 20 dB: the noise is a tenth of the signal; a bit more or less is 6 dB.
+difference to the quantized one. 20 dB: the noise is a tenth of the signal; a bit more or less is 6 dB.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def quantization_view(quantization: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
-    """One way to int8, its figures as text; a dash for what was not measured."""
+    """One way to integers, its figures as text; a dash for what was not measured."""
 
     def text(key: str, to_text: Any) -> str:
         value = attempt.get(key)
@@ -64,7 +64,7 @@ def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _signal(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Float against the int8 file, tensor by tensor; the layers that end lowest and those that lose most themselves."""
+    """Float against the quantized file, tensor by tensor; the layers that end lowest and those that lose most themselves."""
     plot = _plot(rows, beside="inputs_snr_db")
     if plot is None:
         return None
@@ -83,7 +83,7 @@ def _signal(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _sensitivity(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The logits with only this layer in int8; the ten layers that disturb them most, with a bar each."""
+    """The logits with only this layer quantized; the ten layers that disturb them most, with a bar each."""
     plot = _plot(rows)
     if plot is None:
         return None

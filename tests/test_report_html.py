@@ -465,6 +465,37 @@ def test_a_pair_of_several_checks_shows_its_worst_verdict() -> None:
     assert rows.split("student.int8.onnx@ort-cpu")[1].split()[-1] == "fail"
 
 
+def _wider() -> dict[str, Any]:
+    """The same build where int8 could not keep to the budget: 16-bit activations, and an output that counts in 1/32768."""
+    report = json.loads(json.dumps(_report()).replace("student.int8.", "student.int16x8."))
+    for model in report["models"]:
+        model["precision"] = "int16x8" if model["precision"] == "int8" else model["precision"]
+    for pair in [*report["parity_matrix"]["pairs"], *report["parity"]]:
+        pair["output_step"] = 1 / 32768 if "int16x8.tflite" in f"{pair['a']} {pair['b']}" else 1 / 256
+    return report
+
+
+def test_a_step_is_what_the_files_at_hand_count_in_and_no_int8_is_said_to_ship_where_none_does() -> None:
+    page = _Page(render_html(_wider()))
+    assert "A step is that of the coarser of two outputs (1/256 or 1/32768 in probability" in page.text
+    table = _section(page, "Every version of the student", "What became of the float student")
+    assert table.count("43.3 of 1/32768") == 4  # both pairs with the int16 file, twice each
+    assert table.count("100.0 % 0.0") == 2 and "100.0 % 0.0 of" not in table  # the float pair counts in 1/256, as usual
+    titles = [value for name, value in page.attributes if name == "title" and "another answer on" in value]
+    assert sum("steps of 1/32768 apart" in title for title in titles) == 4
+    assert "44.0 of 1/32768" in _section(page, "The pairs that are checked", "Photos whose answer changed")
+    shown = page.text.replace("Precision asked for int8", "")
+    for part in ("Keras int8", "int8 output", "int8 file", "int8 ranges", "Ships int8"):
+        assert part not in shown
+    assert "Ships int16x8" in shown
+
+
+def test_the_step_of_an_int8_build_is_told_once() -> None:
+    page = _Page(render_html(_report()))
+    assert "A step is 1/256 in probability." in page.text and "of 1/256" not in page.text.split("Parity")[-1]
+    assert "Ships int8" in page.text
+
+
 def test_a_flip_shows_the_photo_its_true_label_and_who_says_what() -> None:
     text = render_html(_report(), {"00.jpg": JPEG})
     page = _Page(text)
@@ -520,7 +551,7 @@ def test_an_older_report_without_the_new_parts_still_makes_a_page() -> None:
     report = {key: value for key, value in _report().items() if key not in ("quantization", "parity_matrix", "flips")}
     page = _Page(render_html(report))
     assert page.open == []
-    assert "holds nothing of how int8 was reached" in page.text
+    assert "holds nothing of how the student was quantized" in page.text
     assert "Photos whose answer changed" not in page.text
 
 
