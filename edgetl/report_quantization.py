@@ -36,30 +36,22 @@ def quantization_view(quantization: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
-    """One way to integers, its figures as text; a dash for what was not measured."""
-
-    def text(key: str, to_text: Any) -> str:
-        value = attempt.get(key)
-        return "–" if value is None else to_text(value)
-
-    interval = attempt.get("interval_pp")
-    lost, gained = attempt.get("lost"), attempt.get("gained")
+    """One way to integers (quantization.attempts.Attempt), its figures as text."""
     return {
         "name": attempt["name"],
-        "what": attempt.get("what", ""),
-        "chosen": bool(attempt.get("chosen")),
-        "failed": attempt.get("failed") or "",
-        "met": attempt.get("met"),
-        "n": text("n", "{:,}".format),
-        "top1": text("top1", write.percent),
-        "float_top1": text("float_top1", write.percent),
-        "lost_gained": "–" if lost is None or gained is None else f"{lost}, {gained}",
-        "drop": text("drop_pp", lambda value: write.figure(value, "top1_drop_pp")),
-        "interval": write.interval_pp(interval) if interval else "–",
-        "same_label": text("same_label", write.percent),
-        "divergence": text("divergence", "{:.4f}".format),
-        "size": text("bytes", write.size),
-        "took": text("seconds", write.duration),
+        "what": attempt["what"],
+        "chosen": attempt["chosen"],
+        "met": attempt["met"],
+        "n": f"{attempt['n']:,}",
+        "top1": write.percent(attempt["top1"]),
+        "float_top1": write.percent(attempt["float_top1"]),
+        "lost_gained": f"{attempt['lost']}, {attempt['gained']}",
+        "drop": write.figure(attempt["drop_pp"], "top1_drop_pp"),
+        "interval": write.interval_pp(attempt["interval_pp"]),
+        "same_label": write.percent(attempt["same_label"]),
+        "divergence": f"{attempt['divergence']:.4f}",
+        "size": write.size(attempt["bytes"]),
+        "took": write.duration(attempt["seconds"]),
     }
 
 
