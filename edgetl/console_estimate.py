@@ -1,4 +1,5 @@
-"""What `edgetl estimate` shows: intervals, the budget's verdict, the evidence. No decisions.
+"""What `edgetl estimate` shows: intervals, whether the files are those that were built, the budget's verdict, the
+evidence. No decisions.
 
 Names come from files of strangers: formats.census.printable escaped them, and they are given to rich as Text.
 """
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgetl.console_inspect import AS_BUILT, print_missing
+
 Row = Mapping[str, Any]
 _VERDICT_STYLE = {"fits": "green", "does not fit": "bold red", "cannot tell": "yellow", "no budget": ""}
 
@@ -24,6 +27,11 @@ def print_estimates(console: Console, found: Row) -> None:
     allowed = f"p90 at most {limit:g} ms" if limit else "no limit for latency"
     console.print(Text.assemble((target["name"], "bold"), f": {target['device']}; {allowed}"))
     console.print(_table(found["models"]))
+    for model in found["models"]:
+        if model.get("as_built") in ("changed", "not in the report"):
+            words, style = AS_BUILT[model["as_built"]]
+            console.print(Text(f"{_name(model)}: {words}; this is an estimate of what it is now", style=style))
+    print_missing(console, found)
     for row in _no_estimates(found["models"]):
         console.print(Text(row, style="yellow"))
     made = [row for model in found["models"] for row in model.get("estimates", ()) if "why_not" not in row]

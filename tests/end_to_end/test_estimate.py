@@ -13,6 +13,7 @@ import pytest
 
 from edgetl.estimation import estimate_built, estimate_path
 from edgetl.latency_estimate import Estimate
+from edgetl.store import file_sha256
 from edgetl.target import load_target
 
 
@@ -55,6 +56,28 @@ def test_a_file_that_the_target_cannot_run_and_one_that_is_broken_are_told(tiny_
     assert "net.onnx: no runtime of the target opens onnx files" in said
     assert "broken.tflite: could not be read" in said and "edgetpu: 4 published rows" in said
     assert edgetl("estimate", folder / "net.tflite", "--target", "toaster").returncode == 2
+
+
+def test_a_file_that_was_changed_after_the_build_is_told_as_inspect_tells_it(tiny_net, tmp_path, monkeypatch):
+    models = tiny_net(tmp_path / "models")
+    digests = {file.name: file_sha256(file) for file in models.iterdir()}
+    rows = [{"file": f"models/{name}", "sha256": digest} for name, digest in digests.items()]
+    (tmp_path / "report.json").write_text(json.dumps({"models": rows}))
+    monkeypatch.setenv("COLUMNS", "80")
+    whole = edgetl("estimate", tmp_path, "--target", "raspberry-pi-4").stdout
+    assert "CHANGED" not in whole and "in the report" not in whole
+    (models / "net.tflite").write_bytes((models / "net.tflite").read_bytes() + b"\0")
+    (models / "net.onnx").rename(models / "other.onnx")
+    done = edgetl("estimate", tmp_path, "--target", "raspberry-pi-4")
+    assert done.returncode == 0 and max(map(len, done.stdout.splitlines())) <= 80
+    told, inspected = (" ".join(run.stdout.split()) for run in (done, edgetl("inspect", tmp_path)))
+    for words in (
+        "CHANGED after the build: its sha256 is not the report's",
+        "net.onnx is in the report and not in the folder.",
+    ):
+        assert words in told and words in inspected
+    assert "net.tflite: CHANGED" in told and "other.onnx: not in the report" in told
+    assert "an estimate of what it is now" in told
 
 
 def test_what_a_build_reads_in_its_own_process_is_what_the_command_says(tiny_net, tmp_path):
