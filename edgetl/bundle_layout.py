@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from edgetl import __version__, machine
 from edgetl.errors import UsageError
 from edgetl.plan import STAGES, Plan
 from edgetl.recipe import to_toml
 from edgetl.store import Artifact
+
+# Of the hidden folder beside a bundle's place: the ending that tells it from anybody else's, the lock that a build holds
+# while it lives, the bundle as it is laid out, the one that it replaces.
+_ENDING, _LOCK_FILE, _NEW, _OLD = ".edgetl", "in-use.lock", "new", "old"
 
 
 def read_json(artifact: Artifact, name: str) -> Any:
@@ -25,11 +33,12 @@ def read_json(artifact: Artifact, name: str) -> Any:
 
 
 def check_place(place: Path, overwrite: bool) -> None:
-    """Before anything is built: raises UsageError where a bundle cannot be put."""
+    """Before anything is built: raises UsageError where a bundle cannot be put. Removes what killed builds left beside it."""
     if place.resolve() == Path.cwd():
         raise UsageError("The bundle cannot be the folder you are in.", fix="name a folder in it: --out out")
     if place.exists() and not place.is_dir():
         raise UsageError(f"{place} is a file.", fix="name a folder with --out")
+    _clear_leftovers(place.resolve())
     if place.is_dir() and any(place.iterdir()):
         if not overwrite:
             raise UsageError(
@@ -62,7 +71,7 @@ def check_place(place: Path, overwrite: bool) -> None:
 def lay_out(
     place: Path, plan: Plan, artifacts: Mapping[str, Artifact], report: Mapping[str, Any], overwrite: bool
 ) -> None:
-    """Write the bundle beside its place and move it there whole."""
+    """Write the bundle beside its place and move it there whole. Raises UsageError if the place was filled meanwhile."""
     from edgetl.report_html import render_html
 
     place = place.resolve()
@@ -81,13 +90,28 @@ def lay_out(
         (folder / "lock.json").write_text(json.dumps(_lock(plan, artifacts, report), indent=1))
         (folder / "report.json").write_text(json.dumps(report, indent=1))
         (folder / "report.html").write_text(render_html(report, _thumbnails(folder / "flips")), encoding="utf-8")
-        if place.is_dir() and not overwrite:
-            place.rmdir()  # empty, or somebody else's by now: then this fails and nothing is lost
-        aside = folder.with_name(f"{folder.name}-old")
-        if place.is_dir():
-            os.replace(place, aside)  # the old bundle is gone only when the new one is there
-        os.replace(folder, place)
-        shutil.rmtree(aside, ignore_errors=True)
+        _move_into_place(folder, place, overwrite)
+
+
+def _move_into_place(folder: Path, place: Path, overwrite: bool) -> None:
+    """The old bundle is gone only when the new one is there. Of two builds that replace it at once, the later one's stays."""
+    aside = folder.with_name(_OLD)
+    while True:
+        if overwrite and place.is_dir():
+            os.replace(place, aside)
+        try:
+            os.replace(folder, place)  # an empty folder gives way
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if not overwrite:
+                raise UsageError(
+                    f"{place} was filled while this build ran.",
+                    why="a build never writes over what is there by itself",
+                    fix="build again with another --out, or with --overwrite: finished stages are kept",
+                ) from None
+            shutil.rmtree(aside, ignore_errors=True)  # another build's bundle has taken its place since
 
 
 def _thumbnails(folder: Path) -> dict[str, bytes]:
@@ -96,12 +120,62 @@ def _thumbnails(folder: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def _temporary_beside(place: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
-    folder.chmod(0o755)
+    """An empty folder on the place's own disk, in one that is gone afterwards, and until then is locked."""
+    outer, lock = _locked_folder(place)
+    folder = outer / _NEW
     try:
+        folder.mkdir()
+        folder.chmod(0o755)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _dissolve(outer, place)
+        lock.release()
+
+
+def _locked_folder(place: Path) -> tuple[Path, filelock.BaseFileLock]:
+    while True:
+        outer = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-", suffix=_ENDING))
+        lock = filelock.FileLock(outer / _LOCK_FILE)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            continue
+        except NotImplementedError:
+            return outer, lock  # no locks on this disk: then nobody takes the folder for a leftover either
+        if (outer / _LOCK_FILE).is_file():
+            return outer, lock
+        lock.release()  # between making and locking it, another build took it for a leftover
+
+
+def _clear_leftovers(place: Path) -> None:
+    """Those of builds that were killed: the operating system lets go of a lock together with its process."""
+    name = re.compile(rf"{re.escape(f'.{place.name}-')}[a-z0-9_]{{8}}{re.escape(_ENDING)}")
+    try:
+        found = [path for path in place.parent.iterdir() if name.fullmatch(path.name)]
+    except OSError:
+        return  # whether anything can be put there is asked next
+    for outer in found:
+        if outer.is_symlink() or not outer.is_dir():
+            continue
+        lock = filelock.FileLock(outer / _LOCK_FILE)
+        try:
+            lock.acquire(timeout=0)
+        except (OSError, NotImplementedError):
+            continue  # a build is using it, or it is not known that none is
+        _dissolve(outer, place)
+        lock.release()
+
+
+def _dissolve(outer: Path, place: Path) -> None:
+    """Remove the folder; a bundle that was moved into it goes back first, where nothing has taken its place."""
+    old = outer / _OLD
+    if old.is_dir():
+        try:
+            os.replace(old, place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                return  # better a leftover than no bundle
+    shutil.rmtree(outer, ignore_errors=True)
 
 
 def _contract(artifacts: Mapping[str, Artifact], report: Mapping[str, Any], labels: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What `edgetl estimate` shows: intervals, the budget's verdict, the evidence. No decisions.
+"""What `edgetl estimate` shows: intervals, whether the files are those that were built, the budget's verdict, the
+evidence. No decisions.
 
 Names come from files of strangers: formats.census.printable escaped them, and they are given to rich as Text.
 """
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgetl.console_inspect import AS_BUILT, print_missing
+
 Row = Mapping[str, Any]
 _VERDICT_STYLE = {"fits": "green", "does not fit": "bold red", "cannot tell": "yellow", "no budget": ""}
 
@@ -24,11 +27,18 @@ def print_estimates(console: Console, found: Row) -> None:
     allowed = f"p90 at most {limit:g} ms" if limit else "no limit for latency"
     console.print(Text.assemble((target["name"], "bold"), f": {target['device']}; {allowed}"))
     console.print(_table(found["models"]))
+    for model in found["models"]:
+        if model.get("as_built") in ("changed", "not in the report"):
+            words, style = AS_BUILT[model["as_built"]]
+            console.print(Text(f"{_name(model)}: {words}; this is an estimate of what it is now", style=style))
+    print_missing(console, found)
     for row in _no_estimates(found["models"]):
         console.print(Text(row, style="yellow"))
-    made = [row for model in found["models"] for row in model.get("estimates", ()) if "why_not" not in row]
-    for runtime in dict.fromkeys(row["runtime"] for row in made):
-        _print_evidence(console, [row for row in made if row["runtime"] == runtime])
+    made = [
+        (_name(model), row) for model in found["models"] for row in model.get("estimates", ()) if "why_not" not in row
+    ]
+    for runtime in dict.fromkeys(row["runtime"] for _, row in made):
+        _print_evidence(console, [(name, row) for name, row in made if row["runtime"] == runtime])
     shares = _fastest(found["models"])
     if shares:
         ops = ", ".join(
@@ -105,9 +115,9 @@ def _no_estimates(models: list[Row]) -> Iterator[str]:
                 yield f"{_name(model)} on {made['runtime']}: no estimate: {made['why_not']}"
 
 
-def _print_evidence(console: Console, made: list[Row]) -> None:
-    """Of one runtime. made: its estimates, of which the one with the least interval names the rows."""
-    first = min(made, key=lambda row: row["p90_interval_ms"][1] / row["p90_interval_ms"][0])
+def _print_evidence(console: Console, made: list[tuple[str, Row]]) -> None:
+    """Of one runtime. made: its files' names and estimates, of which the one with the least interval names the rows."""
+    first = min((row for _, row in made), key=lambda row: row["p90_interval_ms"][1] / row["p90_interval_ms"][0])
     count, on_cpu = first["n_evidence"], first["kind"] == "cpu"
     heading = (
         f"\n{first['runtime']}: {count} published row{'' if count == 1 else 's'} of the {first['level'].split(',')[0]}"
@@ -123,8 +133,14 @@ def _print_evidence(console: Console, made: list[Row]) -> None:
         )
     if count > len(first["evidence"]):
         console.print(Text(f"  and {count - len(first['evidence'])} less alike"))
-    for note in dict.fromkeys(note for row in made for note in row["notes"]):
-        console.print(Text(f"  - {note}", style="dim"))
+    of: dict[str, list[str]] = {}
+    for name, row in made:
+        for note in row["notes"]:
+            of.setdefault(note, []).append(name)
+    # What holds for all files of the runtime first, then what holds for some of them alone, with their names.
+    for note, names in sorted(of.items(), key=lambda item: len(item[1]) < len(made)):
+        whose = "" if len(names) == len(made) else f"{', '.join(names)}: "
+        console.print(Text(f"  - {whose}{note}", style="dim"))
 
 
 def _threads(row: Row) -> str:

@@ -19,7 +19,8 @@ from edgetl.console import human_bytes
 Row = Mapping[str, Any]
 _BAD = "bold yellow"
 _NAMED = 3
-_AS_BUILT = {
+# inspection.as_built -> what is said of it, in which style.
+AS_BUILT = {
     "unchanged": ("as built: its sha256 is the report's", ""),
     "changed": ("CHANGED after the build: its sha256 is not the report's", "bold red"),
     "not in the report": ("not in the report: it was not built with this bundle", _BAD),
@@ -49,6 +50,11 @@ def print_inspection(console: Console, found: Row, *, list_ops: bool) -> None:
             console.print(Text("could not be read: the message at the end says why\n", style="red"))
         else:
             _print_model(console, model, list_ops)
+    print_missing(console, found)
+
+
+def print_missing(console: Console, found: Row) -> None:
+    """A line a file that the bundle's report is about and that is not there. found: with inspection's "bundle"."""
     for name in (found["bundle"] or {}).get("missing", ()):
         console.print(Text(f"{name} is in the report and not in the folder.", style="bold red"))
 
@@ -71,8 +77,8 @@ def _facts(model: Row) -> Iterator[tuple[str, str, str]]:
     """(label, text, style)."""
     share = model["integer_share"]
     yield "is", f"{model['kind']}; {human_bytes(model['bytes'])}, sha256 {model['sha256'][:12]}", "bold"
-    if _AS_BUILT.get(model.get("as_built", "unread"), ("", ""))[0]:
-        yield "bundle", *_AS_BUILT[model["as_built"]]
+    if AS_BUILT.get(model.get("as_built", "unread"), ("", ""))[0]:
+        yield "bundle", *AS_BUILT[model["as_built"]]
     yield "says", _metadata(model), ""
     for label in ("input", "output"):
         for end in model[f"{label}s"]:

@@ -1,4 +1,4 @@
-"""What `edgetl verify` shows: a row a file and runtime, the int8 files against each other, the classes of the one that
+"""What `edgetl verify` shows: a row a file and runtime, the integer files against each other, the classes of the one that
 ships, the checks, what explains a fault. No decisions."""
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from edgetl.console import percent, print_checks
 from edgetl.console_diagnosis import print_diagnosis
+from edgetl.report import output_step_of
 
 _INTEGER = ("int8", "int16x8", "int8-float32")
 # A confusion matrix of more classes does not fit 80 columns; of so many rows the worst are shown.
@@ -187,7 +188,7 @@ def across_table(found: Mapping[str, Any]) -> Table:
     precision_of = {file["name"]: file["precision"] for file in found["files"]}
     table = _table(
         "Integer files against each other",
-        "differences of a photo's probabilities, in steps of the output",
+        "differences of a photo's probabilities, in steps of the coarser output",
         ("files", "past 2 steps", "largest", "same label"),
     )
     for pair in found["parity_matrix"]["pairs"]:
@@ -196,7 +197,7 @@ def across_table(found: Mapping[str, Any]) -> Table:
             table.add_row(
                 f"{names[0]}\n= {names[1]}",
                 f"{percent(1 - pair['within_2_steps'])} %",
-                f"{pair['max_steps']:.1f} steps",
+                f"{pair['max_steps']:.1f} of {output_step_of(pair)}",
                 f"{percent(pair['top1_agreement'])} %",
             )
     return table

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from edgetl.formats.roofline import roofline
-from edgetl.latency_model import LEVELS, SCALES, Evidence, Prediction, group_of
+from edgetl.latency_model import LEVELS, NEAREST, SCALES, Evidence, Prediction, group_of
 from edgetl.net_arithmetic import ELEMENT_BYTES, net_ops
 from edgetl.published_latencies import (
     MACS_PER_BYTE,
@@ -391,9 +391,12 @@ def _notes(evidence: Evidence, asked: Conditions, said: Prediction, target: Targ
         f"p90 is taken as {usual:.2f} times the mean run, up to {largest:.2f} times: the largest run of {runs.triples} published "
         f"series on idle devices; heat and other load come on top"
     )
+    rows, chips, within = evidence.tested(said.level)
+    alike = f"told from nothing nearer than {NEAREST[said.level]}, as here"
     notes.append(
-        f"the interval is {said.deviations:.2f} of its own standard deviations to either side: so many covered 90% of the "
-        f"published rows predicted from the {said.level}"
+        f"of the {rows} published latencies ({chips} chip{'' if chips == 1 else 's'}) that can be {alike}, {within} lie within such an interval"
+        if rows
+        else f"no published latency can be {alike}: whether such intervals are wide enough was not tested"
     )
     if target.device.match == "*":
         notes.append("no published device is known to be this machine: measure instead, `edgetl build` does")

@@ -33,6 +33,19 @@ _BLOCKS: dict[str, Callable[[Conditions], tuple[str, ...]]] = {
     "same core": lambda of: (of.chip,),  # ... those of its chip
     "same kind": lambda of: (of.core or of.chip,),  # ... those of its core
 }
+# The nearest evidence that is left then, in words.
+NEAREST = dict(
+    zip(
+        LEVELS,
+        (
+            "the same chip with the same runtime and precision",
+            "the same chip with another runtime or precision",
+            "another chip with the same core",
+            "another core of the same kind",
+        ),
+        strict=True,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -141,6 +154,7 @@ class Evidence:
         self._inverse = inverse_of_positive(matrix)
         self._observed = [math.log(row.mean_ms) - prior_mean(row.conditions) for row in self.rows]
         self._widths: dict[str, float] = {}
+        self._tested: dict[str, tuple[int, int, int]] = {}
         self._weights = [math.fsum(map(mul, line, self._observed)) for line in self._inverse]
 
     def level(self, of: Conditions, without: Iterable[int] = ()) -> str:
@@ -196,6 +210,19 @@ class Evidence:
 
         Each chip counts once, however many rows it has: those of one chip err together.
         """
+        return _quantile_by_chip(self._scores(level, without))
+
+    def tested(self, level: str) -> tuple[int, int, int]:
+        """(rows tested at that level, chips they are of, how many of the rows lie within their intervals)."""
+        if level not in self._tested:
+            scores = self._scores(level)
+            width = _quantile_by_chip(scores)
+            within = sum(score <= width for score, _ in scores)
+            self._tested[level] = (len(scores), len({chip for _, chip in scores}), within)
+        return self._tested[level]
+
+    def _scores(self, level: str, without: Sequence[int] = ()) -> list[tuple[float, str]]:
+        """Of each row tested at that level, but for `without`: how many standard deviations it was off by, and its chip."""
         scores: list[tuple[float, str]] = []
         for block in self.blocks(level):
             tested = [i for i in block if i not in without]
@@ -205,7 +232,7 @@ class Evidence:
                     (abs(residual) / deviation, self.rows[i].conditions.chip)
                     for i, (residual, deviation) in zip(tested, found, strict=True)
                 ]
-        return _quantile_by_chip(scores)
+        return scores
 
     def likeness(self, of: Conditions) -> list[tuple[float, Published]]:
         """Correlation of each row's latency with the asked one, most alike first; the constant that all share aside."""

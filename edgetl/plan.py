@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgetl import machine
-from edgetl.recipe import Recipe
+from edgetl.recipe import Recipe, TrainingOptions
 from edgetl.target import Target
 
 
@@ -51,7 +51,7 @@ STAGES: dict[str, Stage] = {
     "verify": Stage(
         "edgetl.stages.verify",
         "measurements",
-        3,
+        4,
         (
             "ai-edge-litert",
             "onnxruntime-gpu",
@@ -146,7 +146,7 @@ def make_plan(recipe: Recipe, target: Target, *, fingerprint: str, weights: Mapp
     quantized: dict[str, str] = {}
     if recipe.quantize.scheme != "none":
         quantized = {"quantized": "quantize"}
-        options = {**images, **recipe.quantize.model_dump(), "calibration": recipe.calibration.model_dump()}
+        options = {**images, **_options_of_the_scheme(recipe)}
         drafts.append(
             Step(
                 "quantize",
@@ -169,6 +169,19 @@ def make_plan(recipe: Recipe, target: Target, *, fingerprint: str, weights: Mapp
         )
         steps.append(Step(draft.name, draft.stage, {**draft.options, "seed": seed}, draft.inputs, keys[draft.name]))
     return Plan(target, recipe, tuple(steps))
+
+
+# What `[quantize]` says of training, which post-training quantization does none of.
+_OF_QAT = frozenset(TrainingOptions.model_fields) | {"guide", "train_ranges", "temperature", "label_weight"}
+
+
+def _options_of_the_scheme(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says of quantizing, without what its scheme does not read: that decides nothing."""
+    scheme = recipe.quantize.scheme
+    options = recipe.quantize.model_dump(exclude=set(_OF_QAT) if scheme == "ptq" else None)
+    # auto compares all estimators, whichever the recipe names.
+    calibration = recipe.calibration.model_dump(exclude={"estimator"} if scheme == "auto" else None)
+    return {**options, "calibration": calibration}
 
 
 # Runtimes that take 8-bit activations only.

@@ -3,6 +3,7 @@ exit codes of exceptions."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -201,7 +202,8 @@ def parity_checks(pair: Mapping[str, Any], precision_of: Mapping[str, str]) -> l
     differ = round((1.0 - pair["top1_agreement"]) * n)
     reason = f"another label on {differ} of {n} photos"
     if "max_steps" in pair:
-        reason += f"; {100 * pair['within_2_steps']:.1f}% within 2 output steps, at most {pair['max_steps']:.1f}"
+        of = f" of {output_step_of(pair)}" if "output_step" in pair else ""
+        reason += f"; {100 * pair['within_2_steps']:.1f}% within 2 output steps{of}, at most {pair['max_steps']:.1f}"
     # One set of integers all through; a layer in float, or int16 grids over float sums, is computed by each runtime its way.
     are_same_integers = are_files and precision == "int8"
     limit = _INT8_DISAGREEMENT["files" if are_same_integers else "keras"]
@@ -214,6 +216,17 @@ def parity_checks(pair: Mapping[str, Any], precision_of: Mapping[str, str]) -> l
         reason = f"{pair['mean_steps']:.2f} output steps on the average of {n} photos" if "mean_steps" in pair else ""
         checks.append(exact_check("max_output_steps", subject, _MOST_STEPS, pair["max_steps"], reason))
     return checks
+
+
+def output_step_of(pair: Mapping[str, Any]) -> str:
+    """What a row of measure.parity counts differences in; that of an int8 softmax where the row does not say.
+
+    >>> output_step_of({"output_step": 1 / 32768}), output_step_of({"output_step": 0.0037}), output_step_of({})
+    ('1/32768', '0.0037', '1/256')
+    """
+    step = pair.get("output_step", 1 / 256)
+    parts = round(1 / step)
+    return f"1/{parts}" if math.isclose(parts * step, 1.0, rel_tol=1e-6) else f"{step:.3g}"
 
 
 def exact_check(metric: str, subject: str, limit: float, measured: float, reason: str) -> Check:
@@ -243,7 +256,7 @@ def exit_code(checks: Sequence[Check], *, strict: bool) -> int:
     return EXIT_OK
 
 
-# What the quantize stage's history.json holds besides its epochs: how int8 was reached, and where it costs.
+# What the quantize stage's history.json holds besides its epochs: how integers were reached, and where they cost.
 _QUANTIZATION = (
     "scheme",
     "attempts",

@@ -112,7 +112,9 @@ def _facts(report: Mapping[str, Any]) -> list[dict[str, str]]:
     target, dataset = report["target"], report["dataset"]
     shipped = [model for model in report["models"] if model["ships"]]
     names = ", ".join(write.plain(model["file"]) for model in shipped)
-    facts = [{"name": "Ships", "value": target["precision"], "note": names or "no file of the target's precision"}]
+    # Where int8 could not keep to the budget, what ships for it has wider integers (report.shipped_files).
+    precisions = " and ".join(dict.fromkeys(model["precision"] for model in shipped)) or target["precision"]
+    facts = [{"name": "Ships", "value": precisions, "note": names or "no file of the target's precision"}]
     accuracies = [entry for model in shipped for entry in model["accuracy"].values()]
     if accuracies:
         low, high = (edge(entry["interval"][i] for entry in accuracies) for i, edge in enumerate((min, max)))

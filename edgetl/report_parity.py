@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgetl import report_plots as plots
 from edgetl import report_text as write
+from edgetl.report import output_step_of
 
 _FLOAT = "keras:student"
 _KERAS = {
     "keras:teacher": ("Keras teacher", "as trained"),
     _FLOAT: ("Keras float", "as trained"),
-    "keras:quantized": ("Keras int8", "fake-quantized"),
+    "keras:quantized": ("Keras quantized", "fake-quantized"),
 }
 # The share of photos at which a cell is as red as it gets; on a root scale, so that one photo in two hundred shows.
 _RED_AT = 0.1
@@ -28,6 +29,7 @@ def parity_view(report: Mapping[str, Any], thumbnails: Mapping[str, bytes]) -> d
     flips = report.get("flips") or {"n": 0, "photos": []}
     return {
         "heat": _heat(matrix),
+        "steps": _steps([*matrix["pairs"], *report["parity"]]),
         "against_float": _against_float(matrix),
         "checked": _checked(report),
         "n_flips": flips["n"],
@@ -48,6 +50,21 @@ def version(name: str) -> dict[str, str]:
     return {"head": head, "tail": tail}
 
 
+def _steps(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """What differences are counted in, told once where all pairs have one step, else with what has which.
+
+    >>> _steps([{"max_steps": 1.0, "output_step": 1 / 32768}])
+    'A step is 1/32768 in probability.'
+    """
+    found = list(dict.fromkeys(output_step_of(pair) for pair in pairs if "max_steps" in pair))
+    if len(found) < 2:
+        return f"A step is {found[0]} in probability." if found else ""
+    return (
+        f"A step is that of the coarser of two outputs ({' or '.join(found)} in probability; a figure in steps of "
+        "another size than 1/256 says so), and 1/256 for two float outputs."
+    )
+
+
 def _heat(matrix: Mapping[str, Any]) -> dict[str, Any] | None:
     """A row and a column a version. Cells: None on the diagonal, else the pair and how red it is, in percent."""
     if not matrix["pairs"]:
@@ -58,7 +75,8 @@ def _heat(matrix: Mapping[str, Any]) -> dict[str, Any] | None:
         cells: list[dict[str, Any] | None] = []
         for other in matrix["names"]:
             pair = pairs.get(frozenset((name, other))) if name != other else None
-            cells.append(pair and {"pair": pair, "heat": _heat_of(1.0 - pair["top1_agreement"]), **_words(pair)})
+            heat = pair and _heat_of(1.0 - pair["top1_agreement"])
+            cells.append(pair and {"pair": pair, "heat": heat, "of": _of(pair), **_words(pair)})
         rows.append({**version(name), "cells": cells})
     return {"columns": [version(name) for name in matrix["names"]], "rows": rows}
 
@@ -77,9 +95,15 @@ def _words(pair: Mapping[str, Any]) -> dict[str, str]:
     differ = round((1.0 - pair["top1_agreement"]) * pair["n"])
     return {
         "title": f"{a['head']} ({a['tail']}) and {b['head']} ({b['tail']}): another answer on {differ} of {pair['n']} photos; "
-        f"probabilities at most {write.number(pair['max_steps'], 1)} steps apart, {write.number(pair['mean_steps'], 2)} on "
+        f"probabilities at most {write.number(pair['max_steps'], 1)} steps of {output_step_of(pair)} apart, {write.number(pair['mean_steps'], 2)} on "
         f"average; cosine {pair['cosine_mean']:.4f} on average, at least {pair['cosine_min']:.4f}"
     }
+
+
+def _of(pair: Mapping[str, Any]) -> str:
+    """Beside a figure in steps: "" where they are an int8 softmax's, as they mostly are."""
+    step = output_step_of(pair)
+    return "" if step == "1/256" else f" of {step}"
 
 
 def _against_float(matrix: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -91,7 +115,7 @@ def _against_float(matrix: Mapping[str, Any]) -> list[dict[str, Any]]:
     for pair in pairs:
         low, high = pair["top1_drop_interval_pp"]
         bar = {**plots.bar(low, high, pair["top1_drop_pp"], domain), "zero": plots.track(0.0, domain)}
-        rows.append({**version(pair["b"]), "pair": pair, "bar": bar})
+        rows.append({**version(pair["b"]), "pair": pair, "bar": bar, "of": _of(pair)})
     return rows
 
 
@@ -104,7 +128,7 @@ def _checked(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for pair in report["parity"]:
         found = statuses.get(f"{write.plain(pair['a'])} = {write.plain(pair['b'])}", [])
-        rows.append({"pair": pair, "status": min(found, key=_WORST_FIRST.index, default="")})
+        rows.append({"pair": pair, "of": _of(pair), "status": min(found, key=_WORST_FIRST.index, default="")})
     return rows
 
 

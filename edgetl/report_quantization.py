@@ -1,7 +1,7 @@
-"""The quantization section of report.html as data: what was tried, and which layers int8 costs most.
+"""The quantization section of report.html as data: what was tried, and which layers integers cost most.
 
 What the quantize stage recorded, in decibels of signal to noise: 10 log10 of the float tensor's energy over that of its
-difference to int8. 20 dB: the noise is a tenth of the signal; a bit more or less is 6 dB.
+difference to the quantized one. 20 dB: the noise is a tenth of the signal; a bit more or less is 6 dB.
 """
 
 from __future__ import annotations
@@ -36,35 +36,27 @@ def quantization_view(quantization: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
-    """One way to int8, its figures as text; a dash for what was not measured."""
-
-    def text(key: str, to_text: Any) -> str:
-        value = attempt.get(key)
-        return "–" if value is None else to_text(value)
-
-    interval = attempt.get("interval_pp")
-    lost, gained = attempt.get("lost"), attempt.get("gained")
+    """One way to integers (quantization.attempts.Attempt), its figures as text."""
     return {
         "name": attempt["name"],
-        "what": attempt.get("what", ""),
-        "chosen": bool(attempt.get("chosen")),
-        "failed": attempt.get("failed") or "",
-        "met": attempt.get("met"),
-        "n": text("n", "{:,}".format),
-        "top1": text("top1", write.percent),
-        "float_top1": text("float_top1", write.percent),
-        "lost_gained": "–" if lost is None or gained is None else f"{lost}, {gained}",
-        "drop": text("drop_pp", lambda value: write.figure(value, "top1_drop_pp")),
-        "interval": write.interval_pp(interval) if interval else "–",
-        "same_label": text("same_label", write.percent),
-        "divergence": text("divergence", "{:.4f}".format),
-        "size": text("bytes", write.size),
-        "took": text("seconds", write.duration),
+        "what": attempt["what"],
+        "chosen": attempt["chosen"],
+        "met": attempt["met"],
+        "n": f"{attempt['n']:,}",
+        "top1": write.percent(attempt["top1"]),
+        "float_top1": write.percent(attempt["float_top1"]),
+        "lost_gained": f"{attempt['lost']}, {attempt['gained']}",
+        "drop": write.figure(attempt["drop_pp"], "top1_drop_pp"),
+        "interval": write.interval_pp(attempt["interval_pp"]),
+        "same_label": write.percent(attempt["same_label"]),
+        "divergence": f"{attempt['divergence']:.4f}",
+        "size": write.size(attempt["bytes"]),
+        "took": write.duration(attempt["seconds"]),
     }
 
 
 def _signal(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Float against the int8 file, tensor by tensor; the layers that end lowest and those that lose most themselves."""
+    """Float against the quantized file, tensor by tensor; the layers that end lowest and those that lose most themselves."""
     plot = _plot(rows, beside="inputs_snr_db")
     if plot is None:
         return None
@@ -83,7 +75,7 @@ def _signal(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _sensitivity(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The logits with only this layer in int8; the ten layers that disturb them most, with a bar each."""
+    """The logits with only this layer quantized; the ten layers that disturb them most, with a bar each."""
     plot = _plot(rows)
     if plot is None:
         return None

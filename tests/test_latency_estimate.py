@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -82,6 +83,22 @@ def test_a_reference_in_the_users_own_file_counts():
     assert (after.level, after.n_evidence) == ("same chip", 1)
     assert after.evidence[0]["source"] == "my own table"
     assert after.p50_ms > 5 * before.p50_ms
+
+
+def test_an_interval_says_how_many_published_latencies_tried_it_and_that_none_did_where_none_could():
+    jetson = load_target("jetson-orin-nano")
+    tried = {
+        name: [note for note in made(target).notes if "nearer than" in note]
+        for name, target in (("pi", PI), ("jetson", jetson))
+    }
+    [pi], [gpu] = tried["pi"], tried["jetson"]
+    of, within = map(
+        int, re.fullmatch(r"of the (\d+) published .* as here, (\d+) lie within such an interval", pi).groups()
+    )
+    assert 0.9 * of <= within <= of
+    assert gpu.startswith(
+        "no published latency can be told from nothing nearer than the same chip with another runtime"
+    )
 
 
 def test_an_npu_of_which_nothing_is_published_gets_no_estimate():

@@ -59,6 +59,21 @@ def test_nearer_evidence_is_said_to_be_nearer_and_has_the_narrower_interval():
     assert math.log(int8_one.factor()) / int8_one.deviations > 1.3 * sd[0]
 
 
+def test_how_many_of_the_tested_rows_lie_within_their_intervals_is_counted():
+    """Of enough chips that one which is off is left outside; planted: a row a thousand times too slow."""
+    every = Evidence(CPU, SCALES["cpu"])
+    rows, chips, within = every.tested(LEVELS[0])
+    assert rows == sum(len(block) for block in every.blocks(LEVELS[0])) and chips > 20
+    assert 0.85 * rows < within < rows
+    [one, *_] = next(block for block in every.blocks(LEVELS[0]))
+    lied = [replace(row, mean_ms=1000 * row.mean_ms) if i == one else row for i, row in enumerate(CPU)]
+    odd = Evidence(lied, SCALES["cpu"])
+    width = odd.deviations(LEVELS[0])
+    [(score, chip)] = [pair for pair in odd._scores(LEVELS[0]) if pair[0] > 10]
+    assert chip == CPU[one].conditions.chip and score > width
+    assert odd.tested(LEVELS[0])[:2] == (rows, chips) and odd.tested(LEVELS[0])[2] < rows
+
+
 def test_more_work_and_fewer_threads_take_longer():
     of = SOME[0].conditions
     ms = [EVIDENCE.predict(replace(of, log_work=work)).ms for work in (-2.0, -1.0, 0.0, 1.0)]

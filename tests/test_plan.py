@@ -11,7 +11,7 @@ import pytest
 from edgetl import machine
 from edgetl.initial_weights import look
 from edgetl.plan import STAGES, Step, cache_key, make_plan
-from edgetl.recipe import make_recipe, merge
+from edgetl.recipe import CalibrationOptions, QuantizeOptions, make_recipe, merge
 from edgetl.target import load_target
 
 TARGET = load_target("raspberry-pi-4")
@@ -68,6 +68,41 @@ OPTIONS = {
 def test_an_option_changes_the_keys_of_its_stage_and_of_what_follows(option):
     recipe, expected = OPTIONS[option]
     assert changed(recipe=recipe) == expected
+
+
+# Every option of [quantize] and [calibration], with a value that is no default, and the schemes that read it.
+_TRAINED, _ALL = {"qat", "auto"}, {"ptq", "qat", "auto"}
+READ = {
+    ("quantize", "epochs"): (9, _TRAINED),
+    ("quantize", "batch_size"): (9, _TRAINED),
+    ("quantize", "learning_rate"): (1.23e-4, _TRAINED),
+    ("quantize", "warmup_epochs"): (0.7, _TRAINED),
+    ("quantize", "patience"): (9, _TRAINED),
+    ("quantize", "augment"): ({"colour": 0.71}, _TRAINED),
+    ("quantize", "guide"): ("teacher", _TRAINED),
+    ("quantize", "train_ranges"): (False, _TRAINED),
+    ("quantize", "temperature"): (2.71, _TRAINED),
+    ("quantize", "label_weight"): (0.71, _TRAINED),
+    ("calibration", "photos"): (9, _ALL),
+    ("calibration", "estimator"): ("minmax", {"ptq", "qat"}),
+}
+
+
+@pytest.mark.parametrize(("table", "option"), READ)
+def test_quantizing_is_keyed_by_what_its_scheme_reads_and_by_nothing_else(table, option):
+    value, readers = READ[table, option]
+    moved = set()
+    for scheme in _ALL:
+        chosen = {"quantize": {"scheme": scheme}}
+        if keys(chosen)["quantize"] != keys(merge(chosen, {table: {option: value}}))["quantize"]:
+            moved.add(scheme)
+    assert moved == readers
+
+
+def test_every_option_of_quantizing_is_told_to_be_read_by_some_scheme():
+    names = {"quantize": QuantizeOptions.model_fields, "calibration": CalibrationOptions.model_fields}
+    found = {(table, name) for table, fields in names.items() for name in fields}
+    assert found == READ.keys() | {("quantize", "scheme")}
 
 
 def test_verify_options_do_not_retrain():

@@ -283,6 +283,15 @@ def test_a_net_with_layers_in_float_is_held_to_its_labels_only():
     assert {check.metric for check in checks} & {"share_past_2_steps", "max_output_steps"} == set()
 
 
+def test_the_reason_counts_in_the_steps_that_the_pair_has():
+    files = [{**row, "precision": "int16x8"} if row["precision"] == "int8" else row for row in MODELS]
+    apart = parity(INT8, a="keras:quantized", within_2_steps=0.9, max_steps=70.0, output_step=1 / 32768)
+    check = judge(PI, files, measured(parity=[apart]))[-1]
+    assert "90.0% within 2 output steps of 1/32768, at most 70.0" in check.reason
+    int8 = {**apart, "output_step": 1 / 256}
+    assert "steps of 1/256, at most" in judge(PI, MODELS, measured(parity=[int8]))[-1].reason
+
+
 def test_an_inconclusive_share_of_steps_says_how_many_photos_it_would_take():
     few = parity(INT8_ONNX, a=INT8, n=100, within_2_steps=1.0, max_steps=1.0)
     check = one(judge(PI, MODELS, measured(parity=[few])), "share_past_2_steps", "onnx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import itertools
 import json
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from edgetl.quantization.attempts import Attempt
 from edgetl.recipe import make_recipe
 from edgetl.report import make_report
 from edgetl.report_html import render_html
@@ -76,15 +78,14 @@ def _flips() -> dict[str, Any]:
 
 def _quantization() -> dict[str, Any]:
     """What a quantize stage may record; all of it made up."""
-    tried = {"n": 300, "float_top1": 0.917, "bytes": 608_000, "what": "mse ranges"}
+    tried = {"n": 300, "float_top1": 0.917, "bytes": 608_000, "what": "mse ranges", "one_class": False}
     return {
         "scheme": "auto",
         "attempts": [
             {**tried, "name": "ptq", "top1": 0.9, "lost": 7, "gained": 2, "drop_pp": 1.67, "interval_pp": [-0.3, 3.6]}
-            | {"same_label": 0.95, "divergence": 0.0179, "seconds": 12.1, "met": False, "chosen": False, "failed": ""},
-            {"name": "ptq-other", "what": "other ranges", "failed": "no range holds 0", "top1": None, "met": False},
+            | {"same_label": 0.95, "divergence": 0.0179, "seconds": 12.1, "met": False, "chosen": False},
             {**tried, "name": "qat", "top1": 0.913, "lost": 3, "gained": 2, "drop_pp": 0.33, "interval_pp": [-1.2, 1.9]}
-            | {"same_label": 0.97, "divergence": 0.0021, "seconds": 112.0, "met": True, "chosen": True, "failed": ""},
+            | {"same_label": 0.97, "divergence": 0.0021, "seconds": 112.0, "met": True, "chosen": True},
         ],
         "sensitivity": [{"node": f"block_{i}", "op": "conv", "snr_db": 60.0 - 2 * i} for i in range(14)],
         "signal": [
@@ -465,6 +466,37 @@ def test_a_pair_of_several_checks_shows_its_worst_verdict() -> None:
     assert rows.split("student.int8.onnx@ort-cpu")[1].split()[-1] == "fail"
 
 
+def _wider() -> dict[str, Any]:
+    """The same build where int8 could not keep to the budget: 16-bit activations, and an output that counts in 1/32768."""
+    report = json.loads(json.dumps(_report()).replace("student.int8.", "student.int16x8."))
+    for model in report["models"]:
+        model["precision"] = "int16x8" if model["precision"] == "int8" else model["precision"]
+    for pair in [*report["parity_matrix"]["pairs"], *report["parity"]]:
+        pair["output_step"] = 1 / 32768 if "int16x8.tflite" in f"{pair['a']} {pair['b']}" else 1 / 256
+    return report
+
+
+def test_a_step_is_what_the_files_at_hand_count_in_and_no_int8_is_said_to_ship_where_none_does() -> None:
+    page = _Page(render_html(_wider()))
+    assert "A step is that of the coarser of two outputs (1/256 or 1/32768 in probability" in page.text
+    table = _section(page, "Every version of the student", "What became of the float student")
+    assert table.count("43.3 of 1/32768") == 4  # both pairs with the int16 file, twice each
+    assert table.count("100.0 % 0.0") == 2 and "100.0 % 0.0 of" not in table  # the float pair counts in 1/256, as usual
+    titles = [value for name, value in page.attributes if name == "title" and "another answer on" in value]
+    assert sum("steps of 1/32768 apart" in title for title in titles) == 4
+    assert "44.0 of 1/32768" in _section(page, "The pairs that are checked", "Photos whose answer changed")
+    shown = page.text.replace("Precision asked for int8", "")
+    for part in ("Keras int8", "int8 output", "int8 file", "int8 ranges", "Ships int8"):
+        assert part not in shown
+    assert "Ships int16x8" in shown
+
+
+def test_the_step_of_an_int8_build_is_told_once() -> None:
+    page = _Page(render_html(_report()))
+    assert "A step is 1/256 in probability." in page.text and "of 1/256" not in page.text.split("Parity")[-1]
+    assert "Ships int8" in page.text
+
+
 def test_a_flip_shows_the_photo_its_true_label_and_who_says_what() -> None:
     text = render_html(_report(), {"00.jpg": JPEG})
     page = _Page(text)
@@ -486,13 +518,17 @@ def test_no_flips_are_said_in_words() -> None:
 # --- quantization ----------------------------------------------------------------------------------------------------
 
 
-def test_attempts_show_which_was_chosen_which_failed_and_their_figures(page: _Page) -> None:
+def test_attempts_show_which_was_chosen_and_their_figures(page: _Page) -> None:
     rows = _section(page, "What was tried", "Signal to noise in decibels").replace("\xa0", " ")
-    ptq, other, qat = re.split(r"ptq-other|qat chosen", rows)
+    ptq, qat = rows.split("qat chosen")
     assert "no 1.67 pp −0.30 to 3.60 pp 90.0 % 91.7 % 7, 2 300 95.0 % 0.0179 608 kB 12.1 s" in ptq
-    assert "other ranges no range holds 0 failed – –" in other
     assert "yes 0.33 pp −1.20 to 1.90 pp" in qat
     assert rows.count("chosen") == 1
+
+
+def test_the_made_up_attempts_have_what_the_stage_records_and_nothing_else() -> None:
+    recorded = {field.name for field in dataclasses.fields(Attempt)} | {"chosen"}
+    assert all(attempt.keys() == recorded for attempt in _quantization()["attempts"])
 
 
 def test_the_lowest_layers_are_named_in_the_plots_and_listed(page: _Page) -> None:
@@ -520,7 +556,7 @@ def test_an_older_report_without_the_new_parts_still_makes_a_page() -> None:
     report = {key: value for key, value in _report().items() if key not in ("quantization", "parity_matrix", "flips")}
     page = _Page(render_html(report))
     assert page.open == []
-    assert "holds nothing of how int8 was reached" in page.text
+    assert "holds nothing of how the student was quantized" in page.text
     assert "Photos whose answer changed" not in page.text
 
 

@@ -179,12 +179,12 @@ def precision_of(kind: str, reads: Iterable[str], writes: Iterable[str], kernel:
     return "float64" if "float64" in floats else "float16"
 
 
-def is_float(op: Op) -> bool:
+def computes_on_floats(op: Op) -> bool:
     """Whether an op computes on float activations."""
     return op.part == "compute" and op.precision in ("float32", "float16", "float64", "hybrid")
 
 
-def is_quantized(op: Op) -> bool:
+def computes_on_integers(op: Op) -> bool:
     """Whether an op computes on integer activations."""
     return op.part == "compute" and op.precision in ("int8", "int16")
 

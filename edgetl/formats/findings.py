@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgetl.formats.census import FLOATS, QUANTIZED, Census, Op, Tensor, is_float, is_quantized
+from edgetl.formats.census import FLOATS, QUANTIZED, Census, Op, Tensor, computes_on_floats, computes_on_integers
 
 # A calibrated range ends at what the activation produced; half a grid below 0 is TFMOT's [-6, 6] at a ReLU6. A quarter
 # stands between the two: no estimator puts it there.
@@ -95,7 +95,7 @@ def wastes(census: Census) -> list[Waste]:
 
 def _sides(census: Census, *, grids: bool = False) -> tuple[list[bool], list[bool]]:
     """For each op: is a quantized op before it, is one after it. grids: a Quantize or Dequantize counts as one."""
-    counts = [is_quantized(op) or (grids and op.part == "convert") for op in census.ops]
+    counts = [computes_on_integers(op) or (grids and op.part == "convert") for op in census.ops]
     maker = {index: position for position, op in enumerate(census.ops) for index in op.writes}
     before, after = [False] * len(census.ops), [False] * len(census.ops)
     sources = [[maker[index] for index in op.reads if maker.get(index, position) < position] for position, op in enumerate(census.ops)]  # fmt: skip
@@ -115,11 +115,11 @@ def _place(before: bool, after: bool) -> str:
 
 def float_islands(census: Census) -> list[Island]:
     """Runs of float ops in a file that has tensors on grids; none in a float file."""
-    if not any(is_quantized(op) or op.part == "convert" for op in census.ops):
+    if not any(computes_on_integers(op) or op.part == "convert" for op in census.ops):
         return []
     before, after = _sides(census, grids=True)
-    maker = {index: position for position, op in enumerate(census.ops) if is_float(op) for index in op.writes}
-    leader: dict[int, int] = {position: position for position, op in enumerate(census.ops) if is_float(op)}
+    maker = {index: position for position, op in enumerate(census.ops) if computes_on_floats(op) for index in op.writes}
+    leader: dict[int, int] = {position: position for position, op in enumerate(census.ops) if computes_on_floats(op)}
 
     def find(position: int) -> int:
         while leader[position] != position:
@@ -204,13 +204,13 @@ def peak_memory(census: Census) -> PeakMemory | None:
 def integer_share(census: Census) -> float | None:
     """MACs of ops that the file has on integer activations, over all; None without any."""
     total = sum(op.macs or 0 for op in census.ops)
-    return sum(op.macs or 0 for op in census.ops if is_quantized(op)) / total if total else None
+    return sum(op.macs or 0 for op in census.ops if computes_on_integers(op)) / total if total else None
 
 
 def kind_of(census: Census) -> str:
     """What the file is, in a few words."""
-    quantized = [op for op in census.ops if is_quantized(op)]
-    floats = [op for op in census.ops if is_float(op)]
+    quantized = [op for op in census.ops if computes_on_integers(op)]
+    floats = [op for op in census.ops if computes_on_floats(op)]
     kernels = {op.kernel.dtype for op in floats if op.kernel is not None}
     islands = float_islands(census)
     middle = sum(island.place == "middle" for island in islands)

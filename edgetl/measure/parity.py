@@ -21,7 +21,7 @@ def parity(a: Any, b: Any, labels: Any, *, step: float = OUTPUT_STEP) -> dict[st
     """How far b is from a. a, b: probabilities [n, classes]; labels: int [n]; step: of the coarser output grid.
 
     A photo's difference is the largest one of any of its probabilities: max_abs and mean_abs are over photos, and so are
-    max_steps, mean_steps and within_2_steps (a share), which count in output steps. cosine_mean and cosine_min: of the
+    max_steps, mean_steps and within_2_steps (a share), which count in output_step, the step given. cosine_mean and cosine_min: of the
     angle between the two rows of probabilities. lost, gained: photos that a alone, b alone gets right.
 
     top1_drop_interval_pp is Agresti and Min's, the one that verdicts are drawn on. top1_drop_bootstrap_pp is shown beside
@@ -38,6 +38,7 @@ def parity(a: Any, b: Any, labels: Any, *, step: float = OUTPUT_STEP) -> dict[st
         "n": n,
         "top1_agreement": float((first == second).mean()),
         "max_abs": float(apart.max()),
+        "output_step": float(step),
         "mean_abs": float(apart.mean()),
         "max_steps": float(apart.max() / step),
         "mean_steps": float(apart.mean() / step),

@@ -54,7 +54,7 @@ def save_quantized(folder: Path, net: QuantizedNet) -> None:
     (folder / _FILE).write_text(json.dumps(rest, indent=1))
 
 
-def is_quantized(folder: Path) -> bool:
+def holds_quantized_net(folder: Path) -> bool:
     """Whether save_quantized wrote this folder."""
     return (folder / _FILE).is_file()
 

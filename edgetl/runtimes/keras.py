@@ -37,7 +37,7 @@ class KerasSession:
     def __init__(self, model: Path, backend: str = "keras") -> None:
         import tensorflow as tf
 
-        from edgetl.quantization.net import is_quantized
+        from edgetl.quantization.net import holds_quantized_net
 
         self._kind = RUNTIMES[backend].device
         if self._kind == "gpu" and not tf.config.list_physical_devices("GPU"):
@@ -48,7 +48,7 @@ class KerasSession:
             # With it TensorFlow moves what it cannot place, and says nothing.
             tf.config.set_soft_device_placement(False)
         with tf.device(f"/{self._kind.upper()}:0"):
-            if is_quantized(model):
+            if holds_quantized_net(model):
                 from edgetl.quantization.fake import FakeQuantized
                 from edgetl.quantization.net import load_quantized
 

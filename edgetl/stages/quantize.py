@@ -45,7 +45,11 @@ _FLOAT_LAYERS = (1, 2, 4, 8)  # how many of the most sensitive layers the last r
 
 
 def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
-    """Writes graph.json, graph.npz, quantized.json, history.json. Raises CollapseError when the accuracy is gone."""
+    """Writes graph.json, graph.npz, quantized.json, history.json.
+
+    Raises CollapseError when the accuracy is gone, TrainingError when training with the grids diverges: that stops auto
+    as well, for a lower rate in the recipe may make of it the way to take.
+    """
     set_seeds(options["seed"] + 2)
     work = _Workshop(options, inputs, context)
     nets: list[QuantizedNet] = []

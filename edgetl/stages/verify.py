@@ -87,9 +87,9 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
                 times[name], threads=options["threads"], processor=machine.processor()
             )
             entry["placement"][runtime] = dict(session.placement().ops)
-            entry["against_float"][runtime] = parity(whole[f"keras:{row['role']}"], whole[name], labels)
+            step = coarser_step(0.0, session.output_step)
+            entry["against_float"][runtime] = parity(whole[f"keras:{row['role']}"], whole[name], labels, step=step)
             if row["precision"] not in _NO_REFERENCE:
-                step = coarser_step(0.0, session.output_step)
                 pair = parity(whole[f"keras:{origin}"], whole[name], labels, step=step)
                 measurements["parity"].append({"a": f"keras:{origin}", "b": f"models/{name}", **pair})
         measurements["files"][row["file"]] = entry

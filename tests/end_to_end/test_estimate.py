@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,9 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from edgetl.console_estimate import print_estimates
 from edgetl.estimation import estimate_built, estimate_path
-from edgetl.latency_estimate import Estimate
+from edgetl.latency_estimate import Estimate, estimate, load_of_net
+from edgetl.store import file_sha256
 from edgetl.target import load_target
 
 
@@ -32,6 +37,31 @@ def test_a_person_reads_the_interval_the_evidence_and_the_verdict_in_eighty_colu
     assert "3 published rows of the same chip" in said and "google/XNNPACK README.md at 0085ae3" in said
     assert "no int8 latency of this device is published" in said and "(90% interval)" in said
     assert "most of the time in net." in said and "% alike" in said
+
+
+def test_files_told_from_other_evidence_each_have_their_own_sentence_on_their_interval():
+    """An int8 file and a float one on one runtime: only of the latter are latencies of the device published."""
+    target = load_target("raspberry-pi-4")
+    models = []
+    for precision in ("int8", "float32"):
+        made = estimate(
+            load_of_net("mobilenetv2-1.0", 224, 5, target.model_copy(update={"precision": precision})),
+            target,
+            "litert-cpu",
+        )
+        assert isinstance(made, Estimate)
+        models.append({"file": f"models/student.{precision}.tflite", "estimates": [made.as_dict()]})
+    about = {"name": "pi", "device": "", "limit_p90_ms": 50.0, "is_this_machine": False}
+    console = Console(file=io.StringIO(), width=4000)
+    print_estimates(console, {"target": about, "bundle": None, "models": models})
+    notes = [line.strip() for line in console.file.getvalue().splitlines() if line.startswith("  - ")]
+    told = [note for note in notes if "such an interval" in note]
+    assert [(note.split(":")[0], re.search("nearer than (.*), as here", note)[1]) for note in told] == [
+        ("- int8.tflite", "the same chip with another runtime or precision"),
+        ("- float32.tflite", "the same chip with the same runtime and precision"),
+    ]
+    # What holds for both is said once, of no file.
+    assert len(notes) == len(set(notes)) and sum(note.startswith("- reckoned at 1.5 GHz") for note in notes) == 1
 
 
 def test_a_script_gets_json_that_says_the_same(tiny_net, tmp_path):
@@ -55,6 +85,28 @@ def test_a_file_that_the_target_cannot_run_and_one_that_is_broken_are_told(tiny_
     assert "net.onnx: no runtime of the target opens onnx files" in said
     assert "broken.tflite: could not be read" in said and "edgetpu: 4 published rows" in said
     assert edgetl("estimate", folder / "net.tflite", "--target", "toaster").returncode == 2
+
+
+def test_a_file_that_was_changed_after_the_build_is_told_as_inspect_tells_it(tiny_net, tmp_path, monkeypatch):
+    models = tiny_net(tmp_path / "models")
+    digests = {file.name: file_sha256(file) for file in models.iterdir()}
+    rows = [{"file": f"models/{name}", "sha256": digest} for name, digest in digests.items()]
+    (tmp_path / "report.json").write_text(json.dumps({"models": rows}))
+    monkeypatch.setenv("COLUMNS", "80")
+    whole = edgetl("estimate", tmp_path, "--target", "raspberry-pi-4").stdout
+    assert "CHANGED" not in whole and "in the report" not in whole
+    (models / "net.tflite").write_bytes((models / "net.tflite").read_bytes() + b"\0")
+    (models / "net.onnx").rename(models / "other.onnx")
+    done = edgetl("estimate", tmp_path, "--target", "raspberry-pi-4")
+    assert done.returncode == 0 and max(map(len, done.stdout.splitlines())) <= 80
+    told, inspected = (" ".join(run.stdout.split()) for run in (done, edgetl("inspect", tmp_path)))
+    for words in (
+        "CHANGED after the build: its sha256 is not the report's",
+        "net.onnx is in the report and not in the folder.",
+    ):
+        assert words in told and words in inspected
+    assert "net.tflite: CHANGED" in told and "other.onnx: not in the report" in told
+    assert "an estimate of what it is now" in told
 
 
 def test_what_a_build_reads_in_its_own_process_is_what_the_command_says(tiny_net, tmp_path):

@@ -13,6 +13,7 @@ from edgetl.console_verify import print_verification
 from edgetl.measure.accuracy import accuracy, confusion
 from edgetl.measure.by_class import by_class
 from edgetl.measure.calibration import calibration
+from edgetl.measure.parity import parity
 
 
 def found(names: list[str], file: str) -> dict[str, Any]:
@@ -64,6 +65,16 @@ def test_counts_stand_where_they_belong():
     # 40 photos, each fourth wrong: the 4th, 8th and so on are dogs taken for cats.
     assert ["1", "cat", "20", "."] in lines
     assert ["2", "dog", "10", "10"] in lines
+
+
+def test_integer_files_are_compared_in_the_steps_that_they_have():
+    names = [f"models/student.int16x8.{suffix}" for suffix in ("tflite", "onnx")]
+    data = found(["a", "b"], names[0])
+    data["files"] = [{"name": name, "ships": True, "precision": "int16x8"} for name in names]
+    a, b = np.array([[0.7, 0.3]], np.float32), np.array([[0.7 + 5 / 32768, 0.3 - 5 / 32768]], np.float32)
+    pair = parity(a, b, np.array([0]), step=1 / 32768)
+    data["parity_matrix"] = {"pairs": [{"a": f"{names[0]}@litert-cpu", "b": f"{names[1]}@ort-cpu", **pair}]}
+    assert "5.0 of 1/32768" in shown(data)
 
 
 def test_names_do_not_speak_to_the_terminal():
