@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from edgetl import __version__, machine
+from edgetl.backend_choice import check_backends, ready_backends
 from edgetl.bench.compare import Measure, measure_two, note_parity
 from edgetl.bench.disturbance import cores_by_speed
-from edgetl.bench.models import check_backends, find_jobs, ready_backends
+from edgetl.bench.models import find_jobs
 from edgetl.bench.rows import Job, Row, to_json
 from edgetl.bench.schedule import OnVisit, Settings, measure
 from edgetl.errors import UsageError

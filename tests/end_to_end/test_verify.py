@@ -34,7 +34,7 @@ from edgetl.measure.golden import int8_grid, write_golden
 from edgetl.quantization.integers import quantize_graph
 from edgetl.runtimes import open_sessions
 from edgetl.store import Store, file_sha256
-from edgetl.verification import verify_bundle, verify_models
+from edgetl.verification import Asked, verify_bundle, verify_models
 
 # Not in the order of the folders' names: a class is found by its name.
 CLASSES = ("pear", "apple", "fig")
@@ -144,7 +144,7 @@ def command(work: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 def verify(work: Path, **more: Any) -> dict[str, Any]:
-    return verify_bundle(work / "bundle", str(work / "photos"), Store(work / "cache"), PlainDisplay(), **more)
+    return verify_bundle(work / "bundle", Asked(str(work / "photos"), **more), Store(work / "cache"), PlainDisplay())
 
 
 def statuses(found: dict[str, Any], metric: str) -> dict[str, str]:
@@ -433,7 +433,7 @@ def test_a_file_of_a_bundle_given_alone_has_its_bundle_s_contract_while_it_is_th
     file = work / "bundle" / "models" / "student.int8.onnx"
 
     def alone() -> dict[str, Any]:
-        return verify_models([file], str(work / "photos"), Store(work / "cache"), PlainDisplay())
+        return verify_models([file], Asked(str(work / "photos")), Store(work / "cache"), PlainDisplay())
 
     found = alone()
     assert found["versions"]["student.int8.onnx@ort-cpu"]["accuracy"]["top1"] == 1.0
