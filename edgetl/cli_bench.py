@@ -61,7 +61,7 @@ def bench(
     ] = 1.05,
     profile: Annotated[bool, typer.Option("--profile", help="Slowest ops, where the backend tells.")] = False,
     pin: Annotated[
-        str | None, typer.Option("--pin", metavar="auto|0,2", help="Keep to these processors; auto: the fastest.")
+        str | None, typer.Option("--pin", metavar="auto|0,2|0-3", help="Keep to these processors; auto: the fastest.")
     ] = None,
     allow_fallback: Annotated[
         bool,
@@ -127,7 +127,7 @@ def bench(
             profile_runs=20 if profile else 0,
             paired=compare,
         ),
-        pin or "",
+        () if pin is None else places.parse_pin(pin),
         int(memory * 1e9) if memory else 0,
         max_ratio,
     )

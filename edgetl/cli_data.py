@@ -22,8 +22,9 @@ def data_check(
     from rich.table import Table
 
     from edgetl.dataset.catalogue import resolve
+    from edgetl.dataset.faults import validate
     from edgetl.dataset.index import PhotoIndex
-    from edgetl.dataset.scan import list_photos, validate
+    from edgetl.dataset.scan import list_photos
 
     store = open_store(cache)
     store.prepare()

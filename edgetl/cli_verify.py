@@ -72,22 +72,13 @@ def verify(
     from edgetl.console import make_display, native_chatter_to
     from edgetl.console_verify import print_verification
     from edgetl.report import Check, exit_code
-    from edgetl.verification import verify_paths
+    from edgetl.verification import Asked, verify_paths
 
     store = open_store(cache)
     store.prepare()
     with native_chatter_to(store.root / "verify.log") as console:
-        found = verify_paths(
-            paths,
-            data,
-            store,
-            make_display(console),
-            backends=backend or (),
-            max_drop_pp=max_drop,
-            skip_bad=skip_bad,
-            diagnose=diagnose,
-            answers=answers,
-        )
+        asked = Asked(data, backend or (), max_drop, skip_bad, diagnose, answers)
+        found = verify_paths(paths, asked, store, make_display(console))
     code = exit_code([Check(**check) for check in found["checks"]], strict=strict)
     if as_json:
         print_json({"exit_code": code, **found})

@@ -215,12 +215,21 @@ def print_checks(console: Console, report: Mapping[str, Any]) -> None:
     console.print(checks_table(report))
     for check in report["checks"]:
         if check["status"] != "pass" or check["estimated"]:
-            console.print(
-                Text.assemble(
-                    (_verdict(check), _STATUS_STYLE[check["status"]]),
-                    f" {check['metric']} {check['subject']}: {check['reason'] or 'past the limit'}",
-                )
-            )
+            console.print(check_line(check, check["reason"] or "past the limit"))
+
+
+def check_line(check: Mapping[str, Any], told: str) -> Text:
+    """A check without its table: the verdict, of what, and what is told of it."""
+    style = _STATUS_STYLE[check["status"]]
+    return Text.assemble((_verdict(check), style), f" {check['metric']} {check['subject']}: {told}")
+
+
+def check_figures(check: Mapping[str, Any]) -> str:
+    """Measured and limit, as the table has them; "" of a check that was not measured."""
+    if check["measured"] is None:
+        return ""
+    metric = check["metric"]
+    return f"{_figure(metric, check['measured'], check['interval'])}, limit {_figure(metric, check['limit'], None)}"
 
 
 def _verdict(check: Mapping[str, Any]) -> str:

@@ -1,9 +1,10 @@
-"""What `edgetl verify` shows: a row a file and runtime, the integer files against each other, the classes of the one that
-ships, the checks, what explains a fault. No decisions."""
+"""What `edgetl verify` shows: what failed and what explains it; then a row a file and runtime, the integer files against each
+other, the classes of the one that ships; at the end what could not be decided and how many checks passed. No decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgetl.console import percent, print_checks
+from edgetl.console import check_figures, check_line, percent
 from edgetl.console_diagnosis import print_diagnosis
 from edgetl.report import output_step_of
 
@@ -35,6 +36,14 @@ def print_verification(console: Console, found: Mapping[str, Any]) -> None:
         )
     if data["left_out"]:
         console.print(Text(f"{len(data['left_out'])} photos left out (--json names them).", style="yellow"))
+    failed = [check for check in found["checks"] if check["status"] == "fail"]
+    if failed:
+        console.print(Text(f"{len(failed)} of {len(found['checks'])} checks failed", style="bold red"))
+        _print_lines(console, failed)
+    for diagnosis in found["diagnoses"]:
+        print_diagnosis(console, diagnosis)
+    if failed or found["diagnoses"]:
+        console.print()
     console.print(versions_table(found))
     across = across_table(found)
     if across.row_count:
@@ -49,9 +58,28 @@ def print_verification(console: Console, found: Mapping[str, Any]) -> None:
     else:
         console.print(confusions_table(found["versions"][name]))
     if found["checks"]:
-        print_checks(console, found)
-    for diagnosis in found["diagnoses"]:
-        print_diagnosis(console, diagnosis)
+        _print_lines(console, [check for check in found["checks"] if check["status"] not in ("pass", "fail")])
+        console.print(_count(found["checks"]))
+
+
+def _print_lines(console: Console, checks: Sequence[Mapping[str, Any]]) -> None:
+    for check in checks:
+        told = "; ".join(filter(None, (check_figures(check), check["reason"])))
+        console.print(check_line(check, told or "past the limit"))
+
+
+def _count(checks: Sequence[Mapping[str, Any]]) -> Text:
+    """All checks in a line, the last one that is read: those that passed are counted by what they hold, not listed."""
+    of = Counter(check["status"] for check in checks)
+    kinds = Counter(check["metric"] for check in checks if check["status"] == "pass")
+    which = f" ({', '.join(f'{count} {metric}' for metric, count in kinds.items())})" if kinds else ""
+    parts = [
+        (f"{of['pass']} of {len(checks)} checks passed", "green" if of["pass"] == len(checks) else ""),
+        (which, ""),
+    ]
+    parts += [(f", {of[status]} {status}", "yellow") for status in ("inconclusive", "unmeasured") if of[status]]
+    parts += [(f", {of['fail']} failed, told at the top", "bold red")] if of["fail"] else []
+    return Text.assemble(*parts, "; --json has each with its figures.")
 
 
 def shown_version(found: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 from edgetl.errors import EdgetlError
 from edgetl.formats.examine import DEFAULT_TIMEOUT_S
 from edgetl.inspection import inspect_path
-from edgetl.latency_estimate import Estimate, estimate, load_of_ops, runtimes_of, shares_of_ops
+from edgetl.latency_estimate import Estimate, estimate, runtimes_of
+from edgetl.net_load import load_of_ops, shares_of_ops
 from edgetl.report import shipped_files
 from edgetl.target import Target
 

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgetl.errors import UsageError
-from edgetl.latency_estimate import Estimate, estimate, load_of_net
+from edgetl.latency_estimate import Estimate, estimate
 from edgetl.net_arithmetic import net_ops
+from edgetl.net_load import load_of_net
 from edgetl.recipe import Recipe
 from edgetl.target import Target
 

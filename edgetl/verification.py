@@ -4,7 +4,7 @@ its test split; and what explains it where they answer wrongly. Light: photos an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,53 +40,58 @@ if TYPE_CHECKING:
 USUAL_BACKENDS = ("litert-cpu", "ort-cpu")
 
 
-def verify_bundle(
-    folder: Path,
-    photos: str,
-    store: Store,
-    display: Display,
-    *,
-    backends: Sequence[str] = (),
-    max_drop_pp: float | None = None,
-    skip_bad: bool = False,
-    diagnose: bool | None = None,
-    answers: Path | None = None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Asked:
+    """What the user wants to have verified, and how.
+
+    photos: as for a build. backends: to use besides the usual ones. max_drop_pp: of a bundle None for the target's budget, of
+    files alone None for no limit. diagnose: None where accuracy is off. answers: a CSV of an app's (measure.answers).
+    """
+
+    photos: str
+    backends: Sequence[str] = ()
+    max_drop_pp: float | None = None
+    skip_bad: bool = False
+    diagnose: bool | None = None
+    answers: Path | None = None
+
+
+def verify_bundle(folder: Path, asked: Asked, store: Store, display: Display) -> dict[str, Any]:
     """Plain data: {bundle, files, notes, data, max_drop_pp, machine, runtimes, versions, parity_matrix, golden, diagnoses, checks}.
 
-    photos: as for a build. backends: to use besides the usual ones. max_drop_pp: None for the target's budget. store: where
-    what is known of photos is kept. diagnose: None where accuracy is off. answers: a CSV of an app's (measure.answers).
-    Raises DataError for a bundle that is not as it was built, or photos of other classes; MissingError without a runtime, or
-    one that was asked for; UsageError for a limit that is none.
+    store: where what is known of photos is kept. Raises DataError for a bundle that is not as it was built, or photos of other
+    classes; MissingError without a runtime, or one that was asked for; UsageError for a limit that is none.
     """
     from edgetl.measure.model_files import of_bundle
 
-    used = _used(backends, max_drop_pp)
+    used = _used(asked)
     bundle = open_bundle(folder)
     with display.stage(1, 2, "photos") as progress:
-        chosen = find_photos(bundle.classes, bundle.fingerprint, "the bundle", photos, store, progress, skip_bad)
+        chosen = find_photos(
+            bundle.classes, bundle.fingerprint, "the bundle", asked.photos, store, progress, asked.skip_bad
+        )
     models = of_bundle(bundle)
-    _check_openable(used, backends, models)
+    _check_openable(used, asked.backends, models)
     measured = _measure(models, chosen, bundle.classes, used, display, golden=folder / "golden")
     files = _judged(models, used, bundle)
     for name, row in measured["versions"].items():
         row["against_float"] = against_float(files, measured).get(name)
-    limit = bundle.top1_drop_pp if max_drop_pp is None else max_drop_pp
+    limit = bundle.top1_drop_pp if asked.max_drop_pp is None else asked.max_drop_pp
     checks = judge_bundle(files, measured, max_drop_pp=limit, model_bytes=bundle.model_bytes)
     off = off_in_bundle(files, measured["versions"], checks)
-    if diagnose and not off:
+    if asked.diagnose and not off:
         off = first_measured(files, measured["versions"])
     by_name = {file.name: file for file in files}
     expected = {name: _recorded(by_name[name], backend) for name, backend in off}
     # An app runs what ships.
     shipping = [file for file in files if file.ships] or files
-    app = first_measured([*shipping, *files], measured["versions"]) if answers is not None else []
+    app = first_measured([*shipping, *files], measured["versions"]) if asked.answers is not None else []
     diagnoses, more = _diagnose(
         models,
-        [] if diagnose is False else off,
+        [] if asked.diagnose is False else off,
         expected,
         app,
-        answers,
+        asked.answers,
         chosen,
         bundle.classes,
         display,
@@ -111,29 +116,18 @@ def verify_bundle(
     }
 
 
-def verify_models(
-    paths: Sequence[Path],
-    photos: str,
-    store: Store,
-    display: Display,
-    *,
-    backends: Sequence[str] = (),
-    max_drop_pp: float | None = None,
-    skip_bad: bool = False,
-    diagnose: bool | None = None,
-    answers: Path | None = None,
-) -> dict[str, Any]:
-    """The same of model files without a bundle; their drop is against the first that takes floats, and has no limit of its
-    own. Classes and preprocessing are looked for (measure.model_files), and `notes` says what was taken from where."""
+def verify_models(paths: Sequence[Path], asked: Asked, store: Store, display: Display) -> dict[str, Any]:
+    """The same of model files without a bundle; their drop is against the first that takes floats. Classes and preprocessing
+    are looked for (measure.model_files), and `notes` says what was taken from where."""
     from edgetl.measure.model_files import of_paths, with_classes
 
-    used = _used(backends, max_drop_pp)
+    used = _used(asked)
     models = of_paths(paths)
-    _check_openable(used, backends, models)
+    _check_openable(used, asked.backends, models)
     teller = next((model for model in models if model.classes is not None), None)
     known = None if teller is None else teller.classes
     with display.stage(1, 2, "photos") as progress:
-        chosen = find_photos(known, "", "the model", photos, store, progress, skip_bad)
+        chosen = find_photos(known, "", "the model", asked.photos, store, progress, asked.skip_bad)
     classes = known or tuple(sorted({composed(label) for label in chosen.labels}))
     models = [with_classes(model, classes, None if teller is None else teller.name) for model in models]
     given = [model.name for model in models]
@@ -152,11 +146,11 @@ def verify_models(
         files,
         measured,
         reference=found,
-        max_drop_pp=max_drop_pp,
+        max_drop_pp=asked.max_drop_pp,
         largest_class=largest_share(chosen.data["per_class"]),
     )
     off = off_alone(files, checks, drops)
-    if diagnose:
+    if asked.diagnose:
         named = {name for name, _ in off}
         off += [one for file in files if file.name not in named for one in first_measured([file], measured["versions"])]
     top1 = None if found is None else measured["versions"][found]["accuracy"]["top1"]
@@ -169,9 +163,9 @@ def verify_models(
     }
     # An app is held against the file that is given first.
     in_order = sorted(files, key=lambda file: given.index(file.name))
-    app = first_measured(in_order, measured["versions"]) if answers is not None else []
+    app = first_measured(in_order, measured["versions"]) if asked.answers is not None else []
     diagnoses, more = _diagnose(
-        models, [] if diagnose is False else off, expected, app, answers, chosen, classes, display, None
+        models, [] if asked.diagnose is False else off, expected, app, asked.answers, chosen, classes, display, None
     )
     return {
         "bundle": None,
@@ -180,7 +174,7 @@ def verify_models(
             f"{model.name}: {what}: {told}." for model in models for what, told in (model.origins or {}).items() if told
         ],
         "data": {**chosen.data, "classes": list(classes)},
-        "max_drop_pp": max_drop_pp,
+        "max_drop_pp": asked.max_drop_pp,
         "reference": found,
         "machine": machine.describe(),
         **measured,
@@ -189,7 +183,7 @@ def verify_models(
     }
 
 
-def verify_paths(paths: Sequence[Path], photos: str, store: Store, display: Display, **options: Any) -> dict[str, Any]:
+def verify_paths(paths: Sequence[Path], asked: Asked, store: Store, display: Display) -> dict[str, Any]:
     """One bundle's folder, or model files: verify_bundle or verify_models. Raises as they do, and UsageError for a mixture."""
     for path in paths:
         check_there(path, printable(str(path), 4096))
@@ -201,24 +195,20 @@ def verify_paths(paths: Sequence[Path], photos: str, store: Store, display: Disp
             fix="give one bundle, or model files only",
         )
     if folders:
-        return verify_bundle(paths[0], photos, store, display, **options)
-    return verify_models(paths, photos, store, display, **options)
+        return verify_bundle(paths[0], asked, store, display)
+    return verify_models(paths, asked, store, display)
 
 
-def _used(backends: Sequence[str], max_drop_pp: float | None) -> list[str]:
+def _used(asked: Asked) -> list[str]:
     """The usual backends and those asked for. Raises UsageError for one that is none, MissingError for one not ready."""
-    from edgetl.runtimes import RUNTIMES, unavailable
+    from edgetl.backend_choice import check_backends
+    from edgetl.runtimes import unavailable
 
-    if max_drop_pp is not None and not 0 <= max_drop_pp <= 100:
-        raise UsageError(f"A drop of {max_drop_pp} points cannot be a limit.", fix="give points from 0 to 100")
-    unknown = [name for name in backends if name not in RUNTIMES]
-    if unknown:
-        raise UsageError(
-            f"There is no backend named {unknown[0]!r}.",
-            why=f"known backends: {', '.join(RUNTIMES)}",
-            fix="give one of these",
-        )
-    for name in backends:
+    limit = asked.max_drop_pp
+    if limit is not None and not 0 <= limit <= 100:
+        raise UsageError(f"A drop of {limit} points cannot be a limit.", fix="give points from 0 to 100")
+    check_backends(asked.backends)
+    for name in asked.backends:
         why = unavailable(name)
         if why:
             raise MissingError(
@@ -226,7 +216,7 @@ def _used(backends: Sequence[str], max_drop_pp: float | None) -> list[str]:
                 why=why,
                 fix="`edgetl doctor` shows all of them; or leave out --backend",
             )
-    return list(dict.fromkeys([*USUAL_BACKENDS, *backends]))
+    return list(dict.fromkeys([*USUAL_BACKENDS, *asked.backends]))
 
 
 def _check_openable(used: Sequence[str], asked: Sequence[str], models: Sequence[ModelFile]) -> None:

@@ -51,8 +51,9 @@ def find_photos(
     """The photos to measure on. Where they are split, those for testing alone. classes: None for those that the photos have.
     fingerprint: of the photos that it was built from, "" if unknown."""
     from edgetl.dataset.catalogue import resolve
+    from edgetl.dataset.faults import validate
     from edgetl.dataset.index import PhotoIndex
-    from edgetl.dataset.scan import list_photos, validate
+    from edgetl.dataset.scan import list_photos
 
     def on_checked(done: int, total: int) -> None:
         if done == 1:

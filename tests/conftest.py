@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgetl.dataset.faults import validate
 from edgetl.dataset.index import PhotoIndex
-from edgetl.dataset.scan import Offender, Photo, list_photos, validate
+from edgetl.dataset.scan import Offender, Photo, list_photos
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -12,12 +12,9 @@ from edgetl.latency_estimate import (
     Estimate,
     conditions_of,
     estimate,
-    load_of_net,
-    load_of_ops,
-    precision_of_ops,
     runtimes_of,
-    shares_of_ops,
 )
+from edgetl.net_load import load_of_net, load_of_ops, precision_of_ops, shares_of_ops
 from edgetl.report import absent_latency_checks, exit_code
 from edgetl.target import Peak, Reference, Target, load_target
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgetl.bench.rows import Job
-from edgetl.errors import DataError, MissingError, UsageError
+from edgetl.errors import DataError, UsageError
 from edgetl.formats.census import printable
-from edgetl.runtimes import RUNTIMES, runtimes_for, unavailable
+from edgetl.runtimes import RUNTIMES, runtimes_for
 from edgetl.store import Store, file_sha256
 
 if TYPE_CHECKING:
@@ -22,32 +22,6 @@ _PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 # Latency hardly depends on what is in a photo; a few keep a cache from learning one by heart.
 _MOST_PHOTOS = 8
 _KERAS = ("keras", "keras-gpu")
-
-
-def check_backends(names: Sequence[str]) -> None:
-    """Raises UsageError for a name that no backend has."""
-    unknown = [name for name in names if name not in RUNTIMES]
-    if unknown:
-        raise UsageError(
-            f"There is no backend {', '.join(map(printable, unknown))}.",
-            why=f"the backends are {', '.join(RUNTIMES)}",
-            fix="`edgetl doctor` shows which of them are ready here",
-        )
-
-
-def ready_backends(asked: Sequence[str], *, allow_fallback: bool) -> tuple[list[str], dict[str, str]]:
-    """(the backends to use, backend -> why it is not here). asked: by name; all that are here if none is named.
-
-    Raises UsageError for a name that there is not, MissingError for one that was asked for and is not here.
-    """
-    check_backends(asked)
-    absent = {name: reason for name in asked or RUNTIMES if (reason := unavailable(name))}
-    if asked and absent and not allow_fallback:
-        raise MissingError(
-            "; ".join(f"{name} is not here: {reason}" for name, reason in absent.items()),
-            fix="`edgetl doctor` lists what is ready; --allow-fallback measures elsewhere, as a marked row",
-        )
-    return list(asked) or [name for name in RUNTIMES if name not in absent], absent
 
 
 def find_jobs(

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgetl import __version__, machine
+from edgetl.backend_choice import check_backends, ready_backends
 from edgetl.bench.compare import Measure, measure_two, note_parity
 from edgetl.bench.disturbance import cores_by_speed
-from edgetl.bench.models import check_backends, find_jobs, ready_backends
+from edgetl.bench.models import find_jobs
 from edgetl.bench.rows import Job, Row, to_json
 from edgetl.bench.schedule import OnVisit, Settings, measure
 from edgetl.errors import UsageError
+from edgetl.formats.census import printable
 from edgetl.runtimes import everyday
 from edgetl.store import Store
 
 _FREE = 0.9  # of the memory that can be taken without swapping
+# One part of a list of processors as taskset(1) takes it: 5, 0-3, 0-30:2.
+_CORES = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?")
+# Linux has no more (NR_CPUS of arch/x86/Kconfig); "0-99999999" is a slip, and not to be counted out.
+_MOST_CORES = 8192
+Pin = Sequence[int] | Literal["auto"]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user wants to have measured. backends: by name; all that are ready if none. pin: "", "auto" or "0,2".
-    memory_bytes: 0 for most of what is free. max_ratio: of a comparison (settings.paired)."""
+    """What the user wants to have measured. backends: by name; all that are ready if none. pin: as parse_pin
+    gives it, () for none. memory_bytes: 0 for most of what is free. max_ratio: of a comparison (settings.paired)."""
 
     models: Sequence[Path]
     backends: Sequence[str]
     threads: Sequence[int]
     images: str
     settings: Settings
-    pin: str = ""
+    pin: Pin = ()
     memory_bytes: int = 0
     max_ratio: float = 1.05
 
@@ -66,6 +74,36 @@ def parse_place(text: str, *, benchmark_model: Path | None, python: str | None, 
             )
         return Adb(text.removeprefix("adb:"), benchmark_model)
     raise UsageError(f"--on {text!r} is no place.", fix="give ssh://user@host or adb:SERIAL")
+
+
+def parse_pin(text: str) -> Pin:
+    """`--pin`: "auto", or processors in ascending order, each once. Raises UsageError for what is not a list of them.
+
+    >>> parse_pin("0,4-6"), parse_pin("0-6:2"), parse_pin("auto")
+    ([0, 4, 5, 6], [0, 2, 4, 6], 'auto')
+    """
+    if text == "auto":
+        return "auto"
+    cores: set[int] = set()
+    for part in text.split(","):
+        named = _named(part.strip())
+        if not named:
+            raise UsageError(
+                f"--pin {printable(text, 200)!r} is not a list of processors.",
+                why=f"{printable(part, 200)!r} is to be a number below {_MOST_CORES}, or two with the smaller one first",
+                fix="as `taskset -c` takes them: --pin 0,2 or --pin 4-7 or --pin 0-6:2; or --pin auto",
+            )
+        cores.update(named)
+    return sorted(cores)
+
+
+def _named(part: str) -> range:
+    """What one part of a list names; an empty range where it is not one."""
+    match = _CORES.fullmatch(part)
+    if match is None:
+        return range(0)
+    first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+    return range(first, last + 1, step) if last < _MOST_CORES and step else range(0)
 
 
 def measure_here(asked: Asked, store: Store, on_visit: OnVisit) -> dict[str, Any]:
@@ -113,10 +151,9 @@ def measure_on_phone(place: Adb, asked: Asked, on_note: Callable[[str], None]) -
         raise UsageError(
             "--pin auto does not work over adb.",
             why="which of a phone's processors are fast is not asked",
-            fix="name them: --pin 4,5,6,7",
+            fix="name them: --pin 4-7",
         )
-    named = [int(part) for part in asked.pin.split(",") if part.strip().isdigit()]
-    settings = replace(asked.settings, cores=dict.fromkeys(asked.threads, named) if named else {})
+    settings = replace(asked.settings, cores={count: list(asked.pin) for count in asked.threads if asked.pin})
     check_backends(asked.backends)
     backends = asked.backends or [name for name in everyday() if name.startswith("litert")]
     jobs = _jobs(asked, backends, store=None)
@@ -178,20 +215,17 @@ def _fitted(asked: Asked, fastest: list[int], available_bytes: int) -> Settings:
     return replace(asked.settings, memory_bytes=memory, cores=cores)
 
 
-def _cores(pin: str, count: int, fastest: list[int]) -> list[int]:
+def _cores(pin: Pin, count: int, fastest: list[int]) -> list[int]:
     if pin == "auto":
         return fastest[:count]
-    try:
-        cores = [int(part) for part in pin.split(",")]
-    except ValueError:
-        cores = []
-    if not cores or not set(cores) <= set(fastest):
+    absent = [core for core in pin if core not in fastest]
+    if absent:
         raise UsageError(
-            f"--pin {pin!r} names processors that are not there.",
-            why=f"a process may run on {', '.join(map(str, fastest)) or 'those that the system chooses'}",
+            f"--pin names processors that are not there: {', '.join(map(str, absent))}.",
+            why=f"a process may run on {', '.join(map(str, sorted(fastest))) or 'those that the system chooses'}",
             fix="--pin auto",
         )
-    return cores
+    return list(pin)
 
 
 def _found(asked: Asked, jobs: Sequence[Job], run: Measure) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from edgetl.context import Context
+from edgetl.dataset.faults import validate
 from edgetl.dataset.index import PhotoIndex
-from edgetl.dataset.scan import Listing, validate
+from edgetl.dataset.scan import Listing
 from edgetl.dataset.split import split_photos
 from edgetl.store import Artifact
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from edgetl.dataset.faults import MIN_PHOTOS_PER_CLASS, validate
 from edgetl.dataset.index import PhotoIndex
-from edgetl.dataset.scan import MIN_PHOTOS_PER_CLASS, list_photos, validate
+from edgetl.dataset.scan import list_photos
 from edgetl.errors import EXIT_DATA, DataError
 
 TWO_CLASSES = {"cats": 10, "dogs": 10}
@@ -114,8 +115,9 @@ def test_a_fifo_is_refused_and_does_not_hang(make_folder, tmp_path, repository):
     os.mkfifo(photos / "cats" / "pipe.jpg")
     program = f"""
 from pathlib import Path
+from edgetl.dataset.faults import validate
 from edgetl.dataset.index import PhotoIndex
-from edgetl.dataset.scan import list_photos, validate
+from edgetl.dataset.scan import list_photos
 index = PhotoIndex(Path({str(tmp_path / "fifo.sqlite")!r}))
 kept, left_out = validate(list_photos(Path({str(photos)!r}), index), index, skip_bad=True)
 print(len(kept), [(offender.what, offender.why) for offender in left_out])

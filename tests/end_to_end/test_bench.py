@@ -97,7 +97,8 @@ def test_a_slower_model_is_exit_7_and_the_same_one_is_not(models: Path) -> None:
         (["small.tflite", "-b", "litert-cpi"], 2, "There is no backend litert-cpi"),
         (["small.tflite", "-b", "ort-cpu"], 2, "No backend opens"),
         (["small.tflite", "--threads", "0"], 2, "--threads"),
-        (["small.tflite", "--pin", "999"], 2, "--pin"),
+        (["small.tflite", "--pin", "8000-8001"], 2, "not there: 8000, 8001"),
+        (["small.tflite", "--pin", "0-"], 2, "'0-' is not a list of processors"),
         (["missing.tflite"], 4, "cannot be read"),
         (["--compare", "small.tflite"], 2, "two models"),
         (["small.tflite", "--input", "nowhere"], 4, "not a folder of photos"),
@@ -110,6 +111,16 @@ def test_wrong_use_is_told_in_a_message(models: Path, arguments: list[str], code
     assert done.returncode == code, done.stdout + done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not keep a process to processors")
+def test_a_range_of_processors_is_what_a_row_is_kept_to(models: Path) -> None:
+    first = min(os.sched_getaffinity(0))
+    last = first + (first + 1 in os.sched_getaffinity(0))
+    done = bench(models / "small.tflite", "-b", "litert-cpu", "--pin", f"{first}-{last}", *QUICK, "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["pinned_to"] == list(range(first, last + 1))
 
 
 @pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="this machine has an NVIDIA GPU")

@@ -34,7 +34,7 @@ from edgetl.measure.golden import int8_grid, write_golden
 from edgetl.quantization.integers import quantize_graph
 from edgetl.runtimes import open_sessions
 from edgetl.store import Store, file_sha256
-from edgetl.verification import verify_bundle, verify_models
+from edgetl.verification import Asked, verify_bundle, verify_models
 
 # Not in the order of the folders' names: a class is found by its name.
 CLASSES = ("pear", "apple", "fig")
@@ -144,7 +144,7 @@ def command(work: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 def verify(work: Path, **more: Any) -> dict[str, Any]:
-    return verify_bundle(work / "bundle", str(work / "photos"), Store(work / "cache"), PlainDisplay(), **more)
+    return verify_bundle(work / "bundle", Asked(str(work / "photos"), **more), Store(work / "cache"), PlainDisplay())
 
 
 def statuses(found: dict[str, Any], metric: str) -> dict[str, str]:
@@ -189,7 +189,7 @@ def test_a_clean_bundle_verifies_where_tensorflow_is_not_installed(work):
         "float32.tflite litert-cpu 100.0 94.0-100.0 -",
         "int8.onnx ort-cpu 100.0 94.0-100.0 0.0 -3.2 to 3.2 100.0 100.0 ",
         "student.int8.tflite@litert-cpu 0.0 % 0.8 steps 100.0 %",
-        "golden_input 0 0 pass",
+        "checks passed (1 golden_input, 4 golden, ",
         "inconclusive top1_disagreement student.int8.tflite@litert-cpu = student.int8.onnx@ort-cpu",
     ):
         assert fact in said, fact
@@ -389,7 +389,9 @@ def test_a_contract_that_was_changed_is_told_from_golden_with_its_own_numbers(wo
         "golden/ was made with RGB, (pixel - 128) / 127.5, stretch: 0.875 of the photo; it says RGB, (pixel - 0) / 255"
         in said
     )
-    assert "mend: take contract.json from the bundle as it was built." in said
+    mend = "mend: take contract.json from the bundle as it was built."
+    # Before any table.
+    assert said.index("fail golden_input contract.json: ") < said.index(mend) < said.index("raspberry-pi-4: 60 photos")
     found = verify(work)
     assert {"top1_below_build_pp", "golden_input"} <= {metric for metric, _ in failing(found)}
     (row,) = found["diagnoses"]
@@ -433,7 +435,7 @@ def test_a_file_of_a_bundle_given_alone_has_its_bundle_s_contract_while_it_is_th
     file = work / "bundle" / "models" / "student.int8.onnx"
 
     def alone() -> dict[str, Any]:
-        return verify_models([file], str(work / "photos"), Store(work / "cache"), PlainDisplay())
+        return verify_models([file], Asked(str(work / "photos")), Store(work / "cache"), PlainDisplay())
 
     found = alone()
     assert found["versions"]["student.int8.onnx@ort-cpu"]["accuracy"]["top1"] == 1.0

@@ -17,7 +17,7 @@ from edgetl.errors import DataError
 from edgetl.measure.answers import read_answers
 from edgetl.measure.preprocessing import Way
 from edgetl.store import Store
-from edgetl.verification import verify_models
+from edgetl.verification import Asked, verify_models
 
 RIGHT = Way.of(Normalization((127.5,) * 3, (127.5,) * 3), View(16, "stretch", 1.0))
 BILINEAR = Image.Resampling.BILINEAR
@@ -109,7 +109,7 @@ def write(file: Path, planted: Any, answers: dict[str, np.ndarray], *, labels_on
 
 def diagnose(net: Any, photos: Path, tmp_path: Path, answers: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the diagnosis, its check)."""
-    found = verify_models([net[0]], str(photos), Store(tmp_path / "cache"), PlainDisplay(), answers=answers)
+    found = verify_models([net[0]], Asked(str(photos), answers=answers), Store(tmp_path / "cache"), PlainDisplay())
     (row,) = found["diagnoses"]
     of_app = {check["metric"]: check for check in found["checks"] if check["subject"].startswith("the app")}
     # A mistake that is named is a check that fails, also where it changed no label.

@@ -18,7 +18,7 @@ from edgetl.measure.explain import explain_accuracy
 from edgetl.measure.model_files import of_paths
 from edgetl.measure.preprocessing import Mistake, Way, wrong_pairs, wrong_ways
 from edgetl.store import Store
-from edgetl.verification import verify_models
+from edgetl.verification import Asked, verify_models
 
 RIGHT = Way.of(Normalization((127.5,) * 3, (127.5,) * 3), View(16, "stretch", 1.0))
 BYTES = {"dtype": "uint8", "scale": 1 / 127.5, "zero_point": 128}
@@ -157,7 +157,7 @@ def test_a_mistake_that_changes_no_photo_is_said_not_to_show(planted, fine_photo
 
 
 def verify(file: Path, photos: Path, tmp_path: Path, **more: Any) -> dict[str, Any]:
-    return verify_models([file], str(photos), Store(tmp_path / "cache"), PlainDisplay(), **more)
+    return verify_models([file], Asked(str(photos), **more), Store(tmp_path / "cache"), PlainDisplay())
 
 
 def test_a_file_no_better_than_one_answer_for_all_fails_and_is_diagnosed(planted, photos, tmp_path):
@@ -181,7 +181,7 @@ def test_a_file_far_below_the_one_beside_it_is_diagnosed_against_that(planted, p
     plant(planted, photos, tmp_path, RIGHT).rename(tmp_path / "good.onnx")
     plant(planted, photos, tmp_path, FLOATS["BGR"].way).rename(tmp_path / "other.onnx")
     found = verify_models(
-        [tmp_path / "good.onnx", tmp_path / "other.onnx"], str(photos), Store(tmp_path / "cache"), PlainDisplay()
+        [tmp_path / "good.onnx", tmp_path / "other.onnx"], Asked(str(photos)), Store(tmp_path / "cache"), PlainDisplay()
     )
     (row,) = found["diagnoses"]
     assert (row["file"], row["names"]) == ("other.onnx", ["BGR"])

@@ -24,7 +24,7 @@ from edgetl.measure.model_files import of_paths
 from edgetl.measure.preprocessing import Way
 from edgetl.runtimes import RUNTIMES, ort
 from edgetl.store import Store
-from edgetl.verification import verify_models, verify_paths
+from edgetl.verification import Asked, verify_models, verify_paths
 
 RIGHT = Way.of(Normalization((127.5,) * 3, (127.5,) * 3), View(16, "stretch", 1.0))
 
@@ -37,7 +37,7 @@ def weights(planted, photos) -> Any:
 
 def verify(tmp_path: Path, photos: Path, *names: str, **more: Any) -> dict[str, Any]:
     return verify_models(
-        [tmp_path / name for name in names], str(photos), Store(tmp_path / "cache"), PlainDisplay(), **more
+        [tmp_path / name for name in names], Asked(str(photos), **more), Store(tmp_path / "cache"), PlainDisplay()
     )
 
 
@@ -155,12 +155,12 @@ def test_what_is_no_model_is_an_error(photos, tmp_path):
             verify(tmp_path, photos, name)
     (tmp_path / "bundle").mkdir()
     with pytest.raises(UsageError, match="bundle is verified by itself"):
-        verify_paths([tmp_path / "bundle", tmp_path / "bad.onnx"], str(photos), Store(tmp_path), PlainDisplay())
+        verify_paths([tmp_path / "bundle", tmp_path / "bad.onnx"], Asked(str(photos)), Store(tmp_path), PlainDisplay())
 
 
 def test_a_backend_is_known_ready_and_of_use_or_it_is_said(planted, photos, weights, tmp_path, monkeypatch):
     planted.write_net(tmp_path / "net.onnx", weights)
-    with pytest.raises(UsageError, match=r"(?s)no backend named 'ort-gpu'.*ort-cpu"):
+    with pytest.raises(UsageError, match=r"(?s)no backend ort-gpu.*ort-cpu"):
         verify(tmp_path, photos, "net.onnx", backends=["ort-gpu"])
     with pytest.raises(UsageError, match="litert-cpu opens none of the files"):
         verify(tmp_path, photos, "net.onnx", backends=["litert-cpu"])
