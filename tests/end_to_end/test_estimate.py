@@ -16,7 +16,8 @@ from rich.console import Console
 
 from edgetl.console_estimate import print_estimates
 from edgetl.estimation import estimate_built, estimate_path
-from edgetl.latency_estimate import Estimate, estimate, load_of_net
+from edgetl.latency_estimate import Estimate, estimate
+from edgetl.net_load import load_of_net
 from edgetl.store import file_sha256
 from edgetl.target import load_target
 
