@@ -242,6 +242,15 @@ def test_a_connection_that_breaks_while_a_model_hangs_ends_it_there(loopback, ne
     assert gone(loopback)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Where the tests run in the background, SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_brings_back_what_was_measured_and_ends_it_there(loopback, nets):
     knocks = Knocks(lambda: os.kill(os.getpid(), signal.SIGINT))
     jobs = [Job(nets / "net.tflite", "litert-cpu", 1), Job(nets / "net.onnx", "ort-cpu", 1)]
