@@ -157,14 +157,23 @@ def _latency_checks(target: Target, file: str, entry: Mapping[str, Any]) -> list
             reason = "this runtime of the target was not measured here"
             checks.append(Check("latency_p90_ms", subject, limit, None, None, "unmeasured", reason))
         elif figures["threads"] != target.budget.threads:
-            reason = f"measured on {figures['threads']} threads, the budget is for {target.budget.threads}: set verify.threads in the recipe"
+            reason = f"measured on {of_threads(figures['threads'])}, the budget is for {target.budget.threads}: set verify.threads in the recipe"
             checks.append(Check("latency_p90_ms", subject, limit, None, None, "unmeasured", reason))
         else:
             low, high = figures["p90_interval_ms"]
             status = verdict(limit, (low, high))
-            reason = f"{figures['runs']} runs, {figures['threads']} threads"
+            reason = f"{figures['runs']} runs, {of_threads(figures['threads'])}"
             checks.append(Check("latency_p90_ms", subject, limit, figures["p90_ms"], (low, high), status, reason))
     return checks
+
+
+def of_threads(count: int) -> str:
+    """A number of threads in words.
+
+    >>> of_threads(1), of_threads(4)
+    ('1 thread', '4 threads')
+    """
+    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def absent_latency_checks(target: Target, file: str, made: Estimate | str | None, *, accept: bool) -> list[Check]:

@@ -15,6 +15,7 @@ from edgetl import report_plots as plots
 from edgetl import report_text as write
 from edgetl.console import describe_step
 from edgetl.measure.stats import share_interval
+from edgetl.report import of_threads
 from edgetl.report_parity import parity_view
 from edgetl.report_quantization import quantization_view
 
@@ -176,8 +177,7 @@ def _model_rows(models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _condition(latency: Mapping[str, Any]) -> str:
     """How a latency was taken."""
-    threads = latency["threads"]
-    return f"{latency['runs']} runs, {threads} thread{'' if threads == 1 else 's'}, on {latency['processor']}"
+    return f"{latency['runs']} runs, {of_threads(latency['threads'])}, on {latency['processor']}"
 
 
 def _chain(keras: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
