@@ -188,7 +188,7 @@ def test_a_clean_bundle_verifies_where_tensorflow_is_not_installed(work):
         "raspberry-pi-4: 60 photos",
         "float32.tflite litert-cpu 100.0 94.0-100.0 -",
         "int8.onnx ort-cpu 100.0 94.0-100.0 0.0 -3.2 to 3.2 100.0 100.0 ",
-        "student.int8.tflite@litert-cpu 0.0 % 0.8 steps 100.0 %",
+        "student.int8.tflite@litert-cpu 0.0 % 0.8 of 1/256 100.0 %",
         "checks passed (1 golden_input, 4 golden, ",
         "inconclusive top1_disagreement student.int8.tflite@litert-cpu = student.int8.onnx@ort-cpu",
     ):
