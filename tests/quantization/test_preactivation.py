@@ -68,6 +68,19 @@ def norm_that_an_addition_reads(x: Any) -> Any:
     return layers.Add(name="sum")([normed, layers.Conv2D(6, 1, name="after")(normed)])
 
 
+def a_tensor_joined_with_itself(x: Any) -> Any:
+    """Twice the same channels in one norm, which may cut off the one and not the other."""
+    first = layers.Conv2D(6, 3, padding="same", name="first")(x)
+    twice = layers.Concatenate(name="twice")([first, first])
+    return layers.Conv2D(6, 1, name="after")(norm_relu(twice, "norm"))
+
+
+def a_tensor_joined_with_its_maximum(x: Any) -> Any:
+    first = layers.Conv2D(6, 3, padding="same", name="first")(x)
+    both = layers.Concatenate(name="both")([first, layers.MaxPooling2D(3, 1, padding="same")(first)])
+    return layers.Conv2D(6, 1, name="after")(norm_relu(both, "norm"))
+
+
 def padding_before_the_norm(x: Any) -> Any:
     """The zeros of the padding must be what they were after a constant moved: so none does."""
     padded = layers.ZeroPadding2D(2, name="padded")(layers.Conv2D(6, 3, name="first")(x))
@@ -160,6 +173,8 @@ def test_factors_so_uneven_that_the_kernel_would_lose_steps_stay() -> None:
         (channels_that_an_addition_reads_too, []),
         (norm_that_an_addition_reads, ["norm"]),
         (padding_before_the_norm, []),
+        (a_tensor_joined_with_itself, []),
+        (a_tensor_joined_with_its_maximum, []),
     ],
     ids=lambda case: getattr(case, "__name__", None),
 )
