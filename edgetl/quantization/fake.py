@@ -171,7 +171,8 @@ class ConstantSteps(quantizers.Quantizer):
         step = finest * tf.maximum(tf.math.ceil((high - low) / 255.0 / finest), 1.0)
         zero = tf.floor(-128.0 - low / step + 0.5)
         on_grid = (tf.clip_by_value(tf.floor(useful / step + 0.5) + zero, -128.0, 127.0) - zero) * step
-        return inputs + tf.stop_gradient(on_grid - inputs)
+        # Not inputs + (on_grid - inputs): of a constant far past the grid float32 leaves nothing of on_grid.
+        return tf.stop_gradient(on_grid) + (inputs - tf.stop_gradient(inputs))
 
     def get_config(self) -> dict[str, Any]:
         """For Keras; the constants are the layer's own."""

@@ -87,7 +87,10 @@ def quantize_graph(
         else:
             scale, zero_point = symmetric_int16(*ranges[node.name])
         if node.op == "shift":
-            bias, grid = _constants(node, ranges[node.inputs[0]][1], scale, activation_bits)
+            before = node.inputs[0]
+            # 16 bits are symmetric, and go as far up as down.
+            highest = ranges[before][1] if activation_bits == 8 else 32767.0 * result[before].scale
+            bias, grid = _constants(node, highest, scale, activation_bits)
             result[node.name] = Quantized(scale, zero_point, bias=bias, bits=activation_bits, bias_grid=grid)
         elif node.kernel is None:
             result[node.name] = Quantized(scale, zero_point, bits=8 if node.op == "input" else activation_bits)
@@ -106,16 +109,16 @@ def _weights(
     largest = (
         np.abs(node.kernel).max(axis=others) if axis is not None else np.abs(node.kernel).max(keepdims=True).reshape(1)
     )
-    # A dead channel has no scale of its own, and a tiny one would push the bias past int32: 2**30 leaves room to sum.
+    # A dead channel has no scale of its own, and a tiny one would push the bias past int32: 2**30 leaves room to sum. Also
+    # where 16-bit activations have int64 for it: LiteRT multiplies by nothing under 2**-31 (a dead channel came out as 0,
+    # not as its bias), and ONNX Runtime puts float biases on int32 by itself.
     bias = np.abs(node.bias) if axis is not None else np.abs(node.bias).max(keepdims=True)
-    bits = 32 if activation_bits == 8 else 64
-    scales = np.maximum(largest / 127.0, np.maximum(bias / (input_scale * 2.0 ** (bits - 2)), 1e-12)).astype(np.float32)
+    scales = np.maximum(largest / 127.0, np.maximum(bias / (input_scale * 2.0**30), 1e-12)).astype(np.float32)
     # Half rounds up, as TensorFlow's fake quantization does.
     kernel = np.clip(np.floor(node.kernel / along(axis, scales, node.kernel.ndim) + 0.5), -127, 127).astype(np.int8)
     steps = node.bias.astype(np.float64) / (np.float64(input_scale) * scales.astype(np.float64))
-    limit = 2.0 ** (bits - 1)
     kind = np.int32 if activation_bits == 8 else np.int64
-    return kernel, scales, np.clip(np.round(steps), -limit, limit - 1).astype(kind)
+    return kernel, scales, np.clip(np.round(steps), -(2.0**31), 2.0**31 - 1).astype(kind)
 
 
 def _constants(

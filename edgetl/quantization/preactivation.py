@@ -69,7 +69,7 @@ class _Spreading:
             for name in node.inputs:
                 self.readers[name].append(node)
         self.norms = [node for node in graph.nodes if _is_norm(node)]
-        self.channels = {norm.name: list(self._channels(norm.inputs[0])) for norm in self.norms}
+        self.parts = {norm.name: list(self._makers(norm.inputs[0])) for norm in self.norms}
         self.scales: dict[str, np.ndarray] = {}
         self.shifts: dict[str, np.ndarray] = {}
         # Convolutions of which no reader sees what is below 0.
@@ -112,14 +112,14 @@ class _Spreading:
 
     # ---- what reads what ----
 
-    def _channels(self, name: str) -> Iterator[tuple[str, int]]:
-        """Of every channel of a tensor, the node that makes it and its index there."""
+    def _makers(self, name: str) -> Iterator[Node]:
+        """The nodes that make a tensor's channels, in their order; one twice where a concatenation holds it twice."""
         node = self.nodes[name]
         if node.op in _PASSES:
             for source in node.inputs:
-                yield from self._channels(source)
+                yield from self._makers(source)
         else:
-            yield from ((name, index) for index in range(node.shape[-1]))
+            yield node
 
     def _passed_on(self, name: str) -> Iterator[str]:
         """Tensors that hold this one's channels as they are."""
@@ -168,9 +168,8 @@ class _Spreading:
 
     def _of_channels(self, values: dict[str, np.ndarray], norm: Node, default: float) -> np.ndarray:
         """float64 [channels] of what a norm reads."""
-        return np.array(
-            [values[name][index] if name in values else default for name, index in self.channels[norm.name]], np.float64
-        )
+        parts = self.parts[norm.name]
+        return np.concatenate([values.get(maker.name, np.full(maker.shape[-1], default)) for maker in parts])
 
     def _set_scales(self, producers: dict[str, frozenset[str]]) -> None:
         sizes = self._by_channel(producers, {norm.name: np.abs(norm_scale(norm)) for norm in self.norms})
@@ -197,15 +196,15 @@ class _Spreading:
             self.shifts.setdefault(name, np.zeros(self.nodes[name].shape[-1]))
 
     def _by_channel(self, producers: dict[str, frozenset[str]], values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Producer -> [norms that read it, channels]. values: norm -> a number for every channel that it reads."""
-        rows: dict[str, dict[str, np.ndarray]] = {name: {} for name in producers}
+        """Producer -> [readings, channels], one for each time that a norm has its channels. values: norm -> a number for
+        every channel that it reads."""
+        rows: dict[str, list[np.ndarray]] = {name: [] for name in producers}
         for norm, numbers in values.items():
-            for (name, index), number in zip(self.channels[norm], numbers, strict=True):
-                if name in rows:
-                    rows[name].setdefault(norm, np.zeros(self.nodes[name].shape[-1]))[index] = number
-        return {
-            name: np.array(list(found.values())).reshape(-1, self.nodes[name].shape[-1]) for name, found in rows.items()
-        }
+            widths = [maker.shape[-1] for maker in self.parts[norm]]
+            for maker, part in zip(self.parts[norm], np.split(numbers, np.cumsum(widths)[:-1]), strict=True):
+                if maker.name in rows:
+                    rows[maker.name].append(part)
+        return {name: np.array(found).reshape(-1, self.nodes[name].shape[-1]) for name, found in rows.items()}
 
 
 def with_convolved_shifts(graph: Graph) -> Graph:

@@ -12,6 +12,9 @@ from edgetl.quantization.graph import Graph, same_scale_groups
 
 Range = tuple[float, float]
 _BINS = 2048
+# A tensor that is 0 on every photo has no grid of its own and gets one to 1: steps far finer than what the convolution
+# before adds up (256 times) make a file that neither XNNPACK nor LiteRT's own kernels open.
+_DEAD, _ANY = 1e-5, 1.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class TensorStatistics:
         ranges: dict[str, Range] = {graph.input.name: input_range}
         for i, name in enumerate(self.names):
             low, high = choose(self.counts[i], float(self.lows[i]), float(self.highs[i]))
-            ranges[name] = (float(low), max(float(high), float(low) + 1e-5))
+            ranges[name] = (float(low), float(high))
         return _shared(graph, ranges)
 
 
@@ -70,7 +73,8 @@ def _shared(graph: Graph, ranges: dict[str, Range]) -> dict[str, Range]:
         joint[leader] = (min(low, ranges[name][0]), max(high, ranges[name][1]))
     # The input's grid is fixed by the contract; what shares it (a padding) takes it over.
     joint[groups[graph.input.name]] = ranges[graph.input.name]
-    return {name: joint[leader] for name, leader in groups.items()}
+    alive = {leader: (low, high if high - low > _DEAD else low + _ANY) for leader, (low, high) in joint.items()}
+    return {name: alive[leader] for name, leader in groups.items()}
 
 
 def least_error_range(counts: np.ndarray, low: float, high: float) -> Range:

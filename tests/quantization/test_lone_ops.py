@@ -123,6 +123,17 @@ def test_a_relu_left_out_of_the_onnx_file_is_seen(tmp_path: Path, monkeypatch: p
     assert np.abs(lite - onnx_).max() > 2.01 / 256
 
 
+def test_a_convolution_that_is_off_on_every_photo_makes_no_file_that_does_not_open(tmp_path: Path) -> None:
+    def off(x: Any, relu: Any) -> Any:
+        silent = layers.Conv2D(4, 3, bias_initializer=initializers.Constant(-50.0), name="silent")(x)
+        return layers.Conv2D(4, 1, bias_initializer=initializers.Constant(1.0), name="after")(relu(silent))
+
+    _, graph = net(off, layers.ReLU(name="relu"))
+    lite, onnx_, wanted, _ = found(graph, tmp_path)
+    np.testing.assert_allclose(lite, onnx_, rtol=0, atol=2.01 / 256)
+    np.testing.assert_allclose(lite, wanted, rtol=0, atol=4 / 256)
+
+
 @pytest.mark.parametrize(("size", "strides"), [(2, 2), (3, 2), ((2, 3), (1, 2))], ids=str)
 def test_average_pooling_without_padding_is_taken_by_the_delegate_and_is_an_average(
     size: Any, strides: Any, tmp_path: Path

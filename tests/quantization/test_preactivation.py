@@ -16,9 +16,9 @@ from edgetl.backbones.models import set_seeds
 from edgetl.formats.onnx_float import write_onnx_float
 from edgetl.formats.onnx_int8 import write_onnx_int8
 from edgetl.formats.tflite_int8 import write_tflite_int8
-from edgetl.quantization.fake import FakeQuantized, all_tensors
+from edgetl.quantization.fake import ConstantSteps, FakeQuantized, all_tensors
 from edgetl.quantization.fold import check_folded, fold, folding
-from edgetl.quantization.graph import Graph
+from edgetl.quantization.graph import Graph, Node
 from edgetl.quantization.integers import Quantized, dequantized, quantize_graph
 from edgetl.quantization.net import QuantizedNet
 from edgetl.quantization.ranges import Range, estimate_ranges
@@ -66,6 +66,19 @@ def norm_that_an_addition_reads(x: Any) -> Any:
     first = layers.MaxPooling2D(2, 1, padding="same")(layers.Conv2D(6, 3, padding="same", name="first")(x))
     normed = norm_relu(first, "norm")
     return layers.Add(name="sum")([normed, layers.Conv2D(6, 1, name="after")(normed)])
+
+
+def a_tensor_joined_with_itself(x: Any) -> Any:
+    """Twice the same channels in one norm, which may cut off the one and not the other."""
+    first = layers.Conv2D(6, 3, padding="same", name="first")(x)
+    twice = layers.Concatenate(name="twice")([first, first])
+    return layers.Conv2D(6, 1, name="after")(norm_relu(twice, "norm"))
+
+
+def a_tensor_joined_with_its_maximum(x: Any) -> Any:
+    first = layers.Conv2D(6, 3, padding="same", name="first")(x)
+    both = layers.Concatenate(name="both")([first, layers.MaxPooling2D(3, 1, padding="same")(first)])
+    return layers.Conv2D(6, 1, name="after")(norm_relu(both, "norm"))
 
 
 def padding_before_the_norm(x: Any) -> Any:
@@ -160,6 +173,8 @@ def test_factors_so_uneven_that_the_kernel_would_lose_steps_stay() -> None:
         (channels_that_an_addition_reads_too, []),
         (norm_that_an_addition_reads, ["norm"]),
         (padding_before_the_norm, []),
+        (a_tensor_joined_with_itself, []),
+        (a_tensor_joined_with_its_maximum, []),
     ],
     ids=lambda case: getattr(case, "__name__", None),
 )
@@ -234,6 +249,65 @@ def test_a_channel_that_is_always_off_does_not_take_the_others_steps() -> None:
     others = np.arange(len(bias)) != 9
     assert np.abs(found - bias)[others].max() <= 0.51 * own.bias_grid[0]
     assert own.bias_grid[0] <= 1.02 * (high + max(0.0, float(bias.max()))) / 255
+
+
+def test_sixteen_bits_go_as_far_up_as_down_and_a_constant_is_useful_as_far() -> None:
+    """A tensor that goes down to -3 is on a grid to 3, though no photo of the calibration took it past 1."""
+    image = Node("image", "input", (), {}, (1, 4, 4, 2))
+    conv_weights = (np.ones((1, 1, 2, 2), np.float32), np.zeros(2, np.float32))
+    conv_attributes = {"strides": [1, 1], "padding": "valid", "activation": "none"}
+    conv = Node("conv", "conv", ("image",), conv_attributes, (1, 4, 4, 2), *conv_weights)
+    bias = np.array([-2.0, 0.5], np.float32)
+    shift = Node("shift", "shift", ("conv",), {"activation": "relu"}, (1, 4, 4, 2), None, bias)
+    graph = Graph((image, conv, shift))
+    ranges = {"image": (-1.0, 1.0), "conv": (-3.0, 1.0), "shift": (0.0, 1.5)}
+    wide = dequantized(graph, quantize_graph(graph, ranges, activation_bits=16)).node("shift").bias
+    np.testing.assert_allclose(wide, bias, rtol=0, atol=1e-4)
+    eight = dequantized(graph, quantize_graph(graph, ranges)).node("shift").bias
+    np.testing.assert_allclose(eight, [-1.0, 0.5], rtol=0, atol=0.01)
+
+
+def test_a_channel_without_weights_keeps_its_constant_in_files_with_16_bit_activations(tmp_path: Path) -> None:
+    """Its bias was on a grid of 1e-17: LiteRT's multiplier had become 0, and ONNX Runtime's int32 had run over."""
+    model = net(dense_block)
+    layer = model.get_layer("last_norm")
+    gamma, beta = layer.gamma.numpy(), layer.beta.numpy()
+    gamma[[1, 9]], beta[[1, 9]] = 0.0, 3.0
+    layer.gamma.assign(gamma)
+    layer.beta.assign(beta)
+    graph = fold(model)
+    assert graph.node("last_norm").op == "depthwise"
+    ranges, eight = on_grids(graph)
+    wide = quantize_graph(graph, ranges, activation_bits=16)
+    (tmp_path / "net.tflite").write_bytes(write_tflite_int8(graph, wide, description="", metadata={}))
+    grid = eight[graph.input.name]
+    meta = {"input_scale": repr(grid.scale), "input_zero_point": str(grid.zero_point + 128)}
+    onnx.save(write_onnx_int8(graph, wide, opset=17, description="", metadata=meta), tmp_path / "net.onnx")
+    logits = model(IMAGES).numpy()
+    wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for module, name in ((litert, "net.tflite"), (ort, "net.onnx")):
+        found = module.open_session(tmp_path / name, threads=1).run(IMAGES)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=0.02, err_msg=name)
+
+
+@pytest.mark.parametrize("activation", ["relu", "none"])
+@pytest.mark.parametrize("far", [0.0, -1e4, 50.0], ids=["near", "far below", "far above"])
+def test_training_has_the_very_constants_that_ship(activation: str, far: float) -> None:
+    random = np.random.default_rng(3)
+    bias = random.normal(0, 0.5, 12).astype(np.float32)
+    bias[3] += np.float32(far)
+    node = Node("shift", "shift", ("before",), {"activation": activation}, (1, 4, 4, 12), None, bias)
+    before = Node("before", "relu", (), {"activation": "relu"}, (1, 4, 4, 12))
+    graph = Graph((Node("image", "input", (), {}, (1, 4, 4, 12)), replace(before, inputs=("image",)), node))
+    for _ in range(20):
+        tops = random.uniform(0.1, 3.0, 2)
+        ranges = {"image": INPUT, "before": (0.0, float(tops[0])), "shift": (0.0, float(tops[1]))}
+        ships = quantize_graph(graph, ranges)
+        steps = ConstantSteps(node, lambda ends=ranges: ends["before"], lambda ends=ranges: ends["shift"])
+        grid = ships["shift"].bias_grid
+        assert grid is not None
+        wanted = dequantized(graph, ships).node("shift").bias
+        np.testing.assert_allclose(steps(bias, True, {}), wanted, rtol=0, atol=1e-3 * grid[0])
 
 
 def test_training_moves_the_constants(tmp_path: Path) -> None:

@@ -70,6 +70,21 @@ def test_zero_is_always_inside(estimator, shift):
 def test_a_dead_tensor_has_a_range_all_the_same(estimator):
     ranges = estimate(estimator, outputs=lambda images: [tensor * 0 for tensor in outputs_of(images)])
     assert all(high > low for low, high in ranges.values())
+    assert ranges["sum"] == ranges["joined"] == (0.0, 1.0), "not a grid so fine that no runtime multiplies by it"
+
+
+def test_a_dead_tensor_takes_no_steps_of_those_it_shares_a_scale_with():
+    """GRAPH joins a and b: with b dead the range is that of a."""
+    names = [node.name for node in GRAPH.nodes[1:]]
+
+    def outputs(images):
+        tensors = dict(zip(names, outputs_of(images), strict=True))
+        small = tensors["a"] * 1e-2
+        dead = small * 0
+        return [{"a": small, "b": dead, "joined": np.concatenate([small, dead], -1)}.get(n, tensors[n]) for n in names]
+
+    low, high = estimate("minmax", outputs=outputs)["joined"]
+    assert high - low < 0.5
 
 
 def test_mse_is_never_wider_than_what_was_seen():
