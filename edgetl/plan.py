@@ -38,7 +38,7 @@ STAGES: dict[str, Stage] = {
     "quantize": Stage(
         "edgetl.stages.quantize",
         "quantized-graph",
-        6,
+        7,
         (*_TRAINING, "tensorflow-model-optimization", "ai-edge-litert"),
         "kernels",
     ),

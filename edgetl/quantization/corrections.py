@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,41 +12,81 @@ from edgetl.quantization.graph import Graph, Node
 from edgetl.quantization.integers import Quantized, dequantized
 
 
-def channel_means(graph: Graph, outputs_of: Any, batches: Callable[[], Iterable[Any]]) -> dict[str, np.ndarray]:
-    """Tensor name -> mean of each channel over photos and positions, float64 [channels].
+@dataclass(frozen=True)
+class Channels:
+    """What tensors hold, channel by channel, over photos and positions, float64 [channels] by tensor name.
 
-    outputs_of: normalized images -> the tensors of all nodes but the input, in order.
+    means: of all. above_0: of a shift's output, the share of values that its ReLU let through.
     """
-    names = [node.name for node in graph.nodes]
+
+    means: Mapping[str, np.ndarray]
+    above_0: Mapping[str, np.ndarray]
+
+
+def measure_channels(graph: Graph, outputs_of: Any, batches: Callable[[], Iterable[Any]]) -> Channels:
+    """outputs_of: normalized images -> the tensors of all nodes but the input, in order."""
     sums: dict[str, np.ndarray] = {}
+    above: dict[str, np.ndarray] = {}
     count = 0
     for images in batches():
         count += len(images)
-        for name, tensor in zip(names, [images, *outputs_of(images)], strict=True):
+        for node, tensor in zip(graph.nodes, [images, *outputs_of(images)], strict=True):
             values = np.asarray(tensor, np.float64)
-            sums[name] = sums.get(name, 0.0) + values.mean(axis=tuple(range(1, values.ndim - 1))).sum(axis=0)
-    return {name: total / count for name, total in sums.items()}
+            positions = tuple(range(1, values.ndim - 1))
+            sums[node.name] = sums.get(node.name, 0.0) + values.mean(axis=positions).sum(axis=0)
+            if node.op == "shift":
+                above[node.name] = above.get(node.name, 0.0) + (values > 0).mean(axis=positions).sum(axis=0)
+    return Channels(
+        {name: total / count for name, total in sums.items()}, {name: total / count for name, total in above.items()}
+    )
 
 
-def correct_biases(graph: Graph, integers: Mapping[str, Quantized], means: Mapping[str, np.ndarray]) -> Graph:
-    """Take from each bias what rounding the kernel adds to its output on average.
+def correct_biases(graph: Graph, integers: Mapping[str, Quantized], channels: Channels) -> Graph:
+    """Take from each bias what rounding the kernel, and the constants of a shift before it, adds to its output on average.
 
     With W' the rounded kernel and x the input, E[W' x] - E[W x] = (W' - W) E[x] (Nagel et al. 2019, equation 17; E[x] is
-    measured here, not derived from BatchNorm). Zeros of "same" padding are not in E[x].
+    measured here, not derived from BatchNorm). Zeros of "same" padding are not in E[x]. A shift's constants have 8 bits
+    where a bias has 32, and what rounding does to one it does at all positions that the ReLU lets through: no average
+    over positions takes it away again. Five small dense nets with a channel of 8 standard deviations behind the first
+    ReLU had logits of 18.9 dB, 20.1 with the kernels' part taken away, 26.5 with both; without such a channel 22.5, 25.5, 26.2.
     """
     rounded = dequantized(graph, integers)
+    moved = _moved_means(graph, rounded, integers, channels)
     weights: dict[str, tuple[np.ndarray | None, np.ndarray]] = {}
     for node, other in zip(graph.nodes, rounded.nodes, strict=True):
         if node.kernel is None or node.bias is None or other.kernel is None:
             continue
-        error = other.kernel.astype(np.float64) - node.kernel
-        mean = means[node.inputs[0]]
-        if node.op == "depthwise":
-            shift = error.sum(axis=(0, 1))[:, 0] * mean
-        else:
-            shift = mean @ error.reshape(-1, len(mean), error.shape[-1]).sum(axis=0)
-        weights[node.name] = (node.kernel, (node.bias - shift).astype(np.float32))
+        mean = channels.means[node.inputs[0]]
+        found = mean + moved.get(node.inputs[0], 0.0)
+        added = _applied(node.op, other.kernel, found) - _applied(node.op, node.kernel, mean)
+        weights[node.name] = (node.kernel, (node.bias - added).astype(np.float32))
     return graph.with_weights(weights)
+
+
+def _applied(op: str, kernel: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The mean of what a kernel makes of an input with this mean, float64 [out]."""
+    kernel = kernel.astype(np.float64)
+    if op == "depthwise":
+        return kernel.sum(axis=(0, 1))[:, 0] * mean
+    return mean @ kernel.reshape(-1, len(mean), kernel.shape[-1]).sum(axis=0)
+
+
+def _moved_means(
+    graph: Graph, rounded: Graph, integers: Mapping[str, Quantized], channels: Channels
+) -> dict[str, np.ndarray]:
+    """Tensor name -> what rounding a shift's constants adds to each channel's mean, float64 [channels]; of shifts and of
+    averages over them."""
+    moved: dict[str, np.ndarray] = {}
+    for node, other in zip(graph.nodes, rounded.nodes, strict=True):
+        if node.op == "shift":
+            grid = integers[node.name].bias_grid
+            assert node.bias is not None and other.bias is not None and grid is not None
+            error = other.bias.astype(np.float64) - node.bias
+            # A constant more than a step away was cut off (integers.useful_constants): its channel is as good as dead.
+            moved[node.name] = np.where(np.abs(error) <= grid[0], error, 0.0) * channels.above_0[node.name]
+        elif node.op in ("average_pool", "mean") and node.inputs[0] in moved:
+            moved[node.name] = moved[node.inputs[0]]
+    return moved
 
 
 def equalize(graph: Graph, *, sweeps: int = 20) -> Graph:

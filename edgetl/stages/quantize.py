@@ -23,7 +23,7 @@ from edgetl.dataset.samples import Samples, load_split
 from edgetl.errors import CollapseError
 from edgetl.formats.tflite_int8 import write_tflite_int8
 from edgetl.quantization.attempts import Attempt, best, judge_attempt, mean_divergence, nearest
-from edgetl.quantization.corrections import channel_means, correct_biases, equalize
+from edgetl.quantization.corrections import correct_biases, equalize, measure_channels
 from edgetl.quantization.fake import FakeQuantized, all_tensors, trained_weights
 from edgetl.quantization.fold import check_folded, fold
 from edgetl.quantization.graph import Graph
@@ -131,7 +131,7 @@ class _Workshop:
         estimator = self.estimator
         yield "ptq", f"ranges by {estimator}", lambda: self.ptq(self.graph)
         if scheme in ("ptq", "auto"):
-            yield "ptq, biases corrected", "what rounding the kernels shifts is taken from the biases", self.corrected
+            yield "ptq, biases corrected", "what rounding shifts is taken from the biases", self.corrected
             if any(
                 node.op == "depthwise" and node.kernel.shape[0] > 1
                 for node in self.graph.nodes
@@ -143,7 +143,7 @@ class _Workshop:
             yield "qat", f"trained {self.options['epochs']} epochs with the grids in place", self.qat
         if scheme == "auto" and self.options["beyond_int8"]:
             what = "16-bit activations, 8-bit weights"
-            yield "int16 activations", what, lambda: replace(self.start(), activation_bits=16)
+            yield "int16 activations", what, self.wide
             for count in _FLOAT_LAYERS:
                 layers = "layer stays" if count == 1 else "layers stay"
                 what = f"the {count} most sensitive {layers} in float32".replace("the 1 ", "the ")
@@ -156,10 +156,18 @@ class _Workshop:
     def corrected(self, graph: Graph | None = None) -> QuantizedNet:
         """PTQ with corrected biases."""
         graph = self.graph if graph is None else graph
-        net = self.ptq(graph)
+        return self._corrected(graph, self.ptq(graph))
+
+    def wide(self) -> QuantizedNet:
+        """16-bit activations, corrected anew: a shift's constants are not rounded as they are to 8 bits."""
+        net = self.start()
+        graph = self.exact(net.graph)
+        return self._corrected(graph, replace(net, graph=graph, activation_bits=16))
+
+    def _corrected(self, graph: Graph, net: QuantizedNet) -> QuantizedNet:
         self.context.progress.begin(-(-len(self.calibration) // self.batch), unit="calibration batches")
-        means = channel_means(graph, self._outputs_of(graph), self._calibration_batches)
-        corrected = correct_biases(graph, net.integers(), means)
+        channels = measure_channels(graph, self._outputs_of(graph), self._calibration_batches)
+        corrected = correct_biases(graph, net.integers(), channels)
         self._stands_for.append((corrected, graph))
         return replace(net, graph=corrected)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgetl.quantization.corrections import channel_means, correct_biases, equalize
+from edgetl.quantization.corrections import correct_biases, equalize, measure_channels
 from edgetl.quantization.fake import all_tensors
 from edgetl.quantization.graph import Graph, Node
 from edgetl.quantization.integers import dequantized, quantize_graph
@@ -16,6 +16,7 @@ from edgetl.quantization.rebuild import rebuild
 
 RANDOM = np.random.default_rng(5)
 IMAGES = RANDOM.uniform(0, 1, (16, 8, 8, 3)).astype(np.float32)
+POOL = {"size": [2, 2], "strides": [2, 2], "padding": "valid"}
 
 
 def net(activation: str = "relu") -> Graph:
@@ -47,7 +48,7 @@ def outputs(graph: Graph) -> object:
 
 def mean_error(graph: Graph, other: Graph) -> dict[str, float]:
     """Largest error of a channel's mean, against the size of the tensor."""
-    wanted, found = (channel_means(made, outputs(made), lambda: [IMAGES]) for made in (graph, other))
+    wanted, found = (measure_channels(made, outputs(made), lambda: [IMAGES]).means for made in (graph, other))
     return {name: float(np.abs(wanted[name] - found[name]).max() / np.abs(wanted[name]).max()) for name in wanted}
 
 
@@ -55,13 +56,42 @@ def test_corrected_biases_give_each_channel_its_mean_back() -> None:
     graph = net()
     ranges = estimate_ranges(graph, outputs(graph), lambda: [IMAGES], estimator="minmax", input_range=(0.0, 1.0))
     integers = quantize_graph(graph, ranges, per_channel=False)
-    means = channel_means(graph, outputs(graph), lambda: [IMAGES])
+    channels = measure_channels(graph, outputs(graph), lambda: [IMAGES])
     plain = dequantized(graph, integers)
-    corrected = correct_biases(graph, integers, means)
+    corrected = correct_biases(graph, integers, channels)
     kept = dequantized(corrected, quantize_graph(corrected, ranges, per_channel=False))
     before, after = mean_error(graph, plain), mean_error(graph, kept)
     assert before["depth"] > 0.002, "one scale for channels a thousand times apart: rounding shifts them"
     assert after["depth"] < 0.3 * before["depth"]
+
+
+def test_what_rounding_a_shifts_constants_adds_is_taken_from_the_bias_behind_it() -> None:
+    """One constant far below the others makes their grid coarse; behind averages as well."""
+    first, _, last, pooled, logits = net().nodes[1:]
+    assert last.kernel is not None and first.bias is not None
+    low = RANDOM.uniform(-0.4, 0.1, 8).astype(np.float32)
+    low[0] = -40.0
+    high = first.bias.copy()
+    high[0] = 41.0
+    even = (last.kernel * np.array([0.01, 1, 1, 1, 1, 1, 1, 1])[:, None]).astype(np.float32)
+    graph = Graph(
+        (
+            Node("x", "input", shape=(1, 8, 8, 3)),
+            replace(first, bias=high),
+            Node("shift", "shift", ("first",), {"activation": "relu"}, (1, 8, 8, 8), None, low),
+            Node("average", "average_pool", ("shift",), POOL, (1, 4, 4, 8)),
+            replace(last, inputs=("average",), shape=(1, 4, 4, 4), kernel=even),
+            pooled,
+            logits,
+        )
+    )
+    ranges = estimate_ranges(graph, outputs(graph), lambda: [IMAGES], estimator="minmax", input_range=(0.0, 1.0))
+    integers = quantize_graph(graph, ranges)
+    corrected = correct_biases(graph, integers, measure_channels(graph, outputs(graph), lambda: [IMAGES]))
+    kept = dequantized(corrected, quantize_graph(corrected, ranges))
+    before, after = mean_error(graph, dequantized(graph, integers)), mean_error(graph, kept)
+    assert before["last"] > 0.01
+    assert after["last"] < 0.2 * before["last"]
 
 
 @pytest.mark.parametrize("activation", ["relu", "none"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from edgetl.errors import EXIT_ACCURACY
 from edgetl.quantization.attempts import Attempt
+from edgetl.quantization.fake import all_tensors
 from edgetl.quantization.graph import Graph, Node
 from edgetl.quantization.net import QuantizedNet
 from edgetl.quantization.signal import Signal
@@ -70,3 +73,32 @@ def test_a_layer_left_in_float_keeps_the_bias_that_was_not_corrected() -> None:
     np.testing.assert_array_equal(net.graph.node("second").bias, [0.0, 0.0])
     np.testing.assert_array_equal(net.graph.node("first").bias, [0.5, 0.5])
     assert work.exact(net.graph) is student, "the report measures against the student"
+
+
+def test_sixteen_bits_are_not_corrected_for_what_eight_do_to_the_constants(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, nothing = np.ones((1, 1, 2, 2), np.float32), np.zeros(2, np.float32)
+    attributes = {"strides": [1, 1], "padding": "valid", "activation": "none"}
+    student = Graph(
+        (
+            Node("x", "input", shape=(1, 4, 4, 2)),
+            Node("first", "conv", ("x",), attributes, (1, 4, 4, 2), kernel, nothing),
+            Node("shift", "shift", ("first",), {"activation": "relu"}, (1, 4, 4, 2), None, np.float32([-40.0, 0.08])),
+            Node("second", "conv", ("shift",), attributes, (1, 4, 4, 2), kernel, nothing),
+        )
+    )
+    images = np.random.default_rng(0).uniform(0, 30, (4, 4, 4, 2)).astype(np.float32)
+    tensors = all_tensors(student)
+    ranges = {"x": (0.0, 30.0), "first": (0.0, 60.0), "shift": (0.0, 60.0), "second": (0.0, 90.0)}
+    work = object.__new__(_Workshop)
+    work.context, work.calibration, work.batch = (
+        SimpleNamespace(progress=SimpleNamespace(begin=lambda *_, **__: None)),
+        [0],
+        1,
+    )
+    monkeypatch.setattr(work, "_outputs_of", lambda graph: lambda batch: [tensor.numpy() for tensor in tensors(batch)])
+    monkeypatch.setattr(work, "_calibration_batches", lambda: [images])
+    work._stands_for = []
+    work._start = start = work._corrected(student, QuantizedNet(student, ranges))
+    eight, sixteen = start.graph.node("second").bias, work.wide().graph.node("second").bias
+    assert eight is not None and np.abs(eight).max() > 0.02
+    assert sixteen is not None and np.abs(sixteen).max() < 0.005
