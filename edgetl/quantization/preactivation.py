@@ -10,7 +10,9 @@ r goes into the convolution after, for a factor commutes with ReLU. Left is an a
 faster than the 1 x 1 depthwise convolution that a BatchNorm is otherwise (DenseNet121 at 224 px in LiteRT: 59 of them
 took 1.42 ms of 8.5, the additions 0.98). With d as large as b allows no reader sees what is below 0: the ReLU is
 applied by the convolution before, too, and the channels that share one grid, now of one size, have all of it for what
-counts.
+counts. Against that stand the constants, which have 8 bits where a bias has 32; corrections.correct_biases takes away what
+their rounding adds. Together it is even or better: logits of a DenseNet121 trained on chest X-rays had 42.5 dB before and
+44.2 after (ranges by mse, biases corrected), small nets at random the same within half a decibel.
 
 Where r is not positive, or so uneven that the kernel after would lose steps to it, the BatchNorm stays a depthwise
 convolution.
@@ -34,9 +36,9 @@ _AVERAGES = ("average_pool", "mean")
 _SMALLEST_PART = 1.0 / 8.0
 # A reader with a smaller factor than this beside the others' would want a constant many times what the channel holds.
 _SMALLEST_FACTOR = 1.0 / 8.0
-# How much more noise the rounding of the kernel after may make with factors in it. What the ReLU before and the even
-# channels win is more: with gammas drawn from exp(N(0, 0.5)), where half of the kernels came out past 2 and all below 4,
-# the logits of DenseNet121 at random had 0.8 to 1.5 dB less noise with all norms spread than with none.
+# How much more noise the rounding of the kernel after may make with factors in it. The ReLU before and the even channels
+# win that back: with gammas drawn from exp(N(0, 0.5)), where kernels came out between 1.5 and 4, the logits of DenseNet121
+# at random had 0.1 to 1.5 dB less noise with all norms spread than with none.
 _COARSER = 4.0
 
 
