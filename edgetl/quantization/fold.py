@@ -120,7 +120,7 @@ def folding(model: Any) -> Folding:
     graph, pooled = _with_pooling_first(graph)
     rewrites += [Rewrite(pool, "AveragePooling2D", f"moved before convolution {conv}") for pool, conv in pooled.items()]
     spread = spread_norms(graph)
-    rewrites = [_spread(row, spread.additions) for row in rewrites]
+    rewrites = _with_additions(rewrites, spread.additions)
     members: dict[str, list[str]] = {}
     for name, maker in made_by.items():
         members.setdefault(pooled.get(maker, maker), []).append(name)
@@ -131,11 +131,15 @@ def folding(model: Any) -> Folding:
     return Folding(spread.graph, rewrites, alike)
 
 
-def _spread(row: Rewrite, additions: Mapping[str, tuple[str, ...]]) -> Rewrite:
-    if row.layer not in additions:
-        return row
-    after = " and ".join(additions[row.layer])
-    return replace(row, rewrite=f"becomes an addition; its factors go into {after} and into what is before it")
+def _with_additions(rewrites: list[Rewrite], additions: Mapping[str, tuple[str, ...]]) -> list[Rewrite]:
+    """With what became of each norm in place of its row; a net's own 1 x 1 depthwise convolution had none."""
+    said = {
+        name: f"becomes an addition; its factors go into {' and '.join(after)} and into what is before it"
+        for name, after in additions.items()
+    }
+    without = said.keys() - {row.layer for row in rewrites}
+    found = [replace(row, rewrite=said[row.layer]) if row.layer in said else row for row in rewrites]
+    return found + [Rewrite(name, "DepthwiseConv2D", said[name]) for name in said if name in without]
 
 
 def _parents(layer: Any) -> list[str]:

@@ -138,6 +138,18 @@ def test_it_is_told_before_training_what_becomes_of_them() -> None:
     assert rewrites["last_norm"] == "becomes an addition; its factors go into logits and into what is before it"
 
 
+def test_it_is_told_of_a_net_s_own_convolution_that_is_no_more_than_a_norm() -> None:
+    def body(x: Any) -> Any:
+        own = layers.DepthwiseConv2D(1, depthwise_initializer="ones", name="own")
+        joined = layers.Concatenate()([layers.Conv2D(4, 3, name="first")(x), layers.Conv2D(4, 3, name="second")(x)])
+        return layers.Conv2D(4, 1, name="after")(layers.ReLU(name="relu")(own(joined)))
+
+    found = folding(net(body))
+    assert found.graph.node("own").op == "shift"
+    (row,) = [row for row in found.rewrites if row.layer == "own"]
+    assert (row.kind, row.rewrite.split(";")[0]) == ("DepthwiseConv2D", "becomes an addition")
+
+
 @pytest.mark.parametrize("factor", [-0.5, 0.0, 1e-4], ids=["negative", "zero", "tiny"])
 def test_a_factor_that_cannot_move_leaves_its_norm_alone_where_it_is(factor: float) -> None:
     model = net(dense_block)
