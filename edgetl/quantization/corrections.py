@@ -82,7 +82,7 @@ def _moved_means(
             grid = integers[node.name].bias_grid
             assert node.bias is not None and other.bias is not None and grid is not None
             error = other.bias.astype(np.float64) - node.bias
-            # A constant more than a step away was cut off (integers.useful_constants): its channel is as good as dead.
+            # A constant more than a step away was cut off (integers._useful_constants): its channel is as good as dead.
             moved[node.name] = np.where(np.abs(error) <= grid[0], error, 0.0) * channels.above_0[node.name]
         elif node.op in ("average_pool", "mean") and node.inputs[0] in moved:
             moved[node.name] = moved[node.inputs[0]]

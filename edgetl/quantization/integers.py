@@ -127,7 +127,7 @@ def _constants(
     """A shift's bias and its grid, as fine as the constants allow and free of ties beside the output's
     (quantization/ties.py)."""
     assert node.bias is not None
-    bias = useful_constants(node, input_high)
+    bias = _useful_constants(node, input_high)
     low, high = min(0.0, float(bias.min())), max(0.0, float(bias.max()))
     if activation_bits != 8:
         scale = max(-low, high, 1e-12) / 32767.0
@@ -137,7 +137,7 @@ def _constants(
     return np.clip(np.floor(bias / scale + 0.5) + zero_point, -128, 127).astype(np.int8), (scale, zero_point)
 
 
-def useful_constants(node: Node, input_high: float) -> np.ndarray:
+def _useful_constants(node: Node, input_high: float) -> np.ndarray:
     """A shift's bias, float64. What takes a channel below 0 whatever is in it need not be more than that: one such channel
     would take the steps of all others."""
     assert node.bias is not None
