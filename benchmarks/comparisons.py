@@ -20,10 +20,10 @@ from typing import Any
 
 from tables import print_table
 
-from edgetl import machine
-from edgetl.bench.compare import measure_two
-from edgetl.bench.rows import Job, Row
-from edgetl.bench.schedule import Settings, measure
+from edgetl.commands.bench.compare import measure_two
+from edgetl.commands.bench.rows import Job, Row
+from edgetl.commands.bench.schedule import Settings, measure
+from edgetl.core import machine
 
 # The nets are the tests' own.
 sys.path.insert(0, str(Path(__file__).parent.parent))

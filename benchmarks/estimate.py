@@ -19,10 +19,10 @@ from pathlib import Path
 
 from tables import print_table
 
-from edgetl.latency_estimate import nothing_follows
-from edgetl.latency_model import LEVELS, SCALES, Evidence, Prediction, Scales, group_of
-from edgetl.measure.stats import quantile
-from edgetl.published_latencies import Published, published_latencies
+from edgetl.core.stats import quantile
+from edgetl.latency.estimate import nothing_follows
+from edgetl.latency.model import LEVELS, SCALES, Evidence, Prediction, Scales, group_of
+from edgetl.latency.published import Published, published_latencies
 
 HEADER = [
     "device",

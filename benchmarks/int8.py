@@ -33,16 +33,16 @@ from routes import Lines, Route, build_schemes, edgetl_routes, peer_routes, with
 from tables import print_table, put_rows
 from timing import Times, p50, time_in_rounds
 
-from edgetl import machine
 from edgetl.backbones.models import ModelSpec
-from edgetl.dataset.batches import evaluation_batches, iterate
-from edgetl.dataset.contract import View
+from edgetl.commands.build.run import find_source
+from edgetl.core import machine
+from edgetl.core.stats import paired_drop_interval
+from edgetl.core.store import Store, default_cache
 from edgetl.dataset.samples import Samples, SplitDataset, load_split
-from edgetl.measure.stats import paired_drop_interval
-from edgetl.pipeline import find_source
-from edgetl.recipe import Recipe, make_recipe, read_recipe
 from edgetl.runtimes import load_runtime
-from edgetl.store import Store, default_cache
+from edgetl.stages.recipe import Recipe, make_recipe, read_recipe
+from edgetl.tasks.photos.batches import evaluation_batches, iterate
+from edgetl.tasks.photos.contract import View
 
 ROUNDS = 20
 HEADER = [

@@ -31,14 +31,14 @@ from tables import print_table
 from tf_keras import layers
 from timing import Times, p50, ratio_interval, time_in_rounds
 
-from edgetl import machine
 from edgetl.backbones.models import ModelSpec, build_classifier, set_seeds
-from edgetl.formats.onnx_float import write_onnx_float
-from edgetl.formats.onnx_int8 import write_onnx_int8
-from edgetl.formats.tflite_float import write_tflite_float
-from edgetl.formats.tflite_int8 import write_tflite_int8
+from edgetl.core import machine
+from edgetl.formats.write.onnx_float import write_onnx_float
+from edgetl.formats.write.onnx_int8 import write_onnx_int8
+from edgetl.formats.write.tflite_float import write_tflite_float
+from edgetl.formats.write.tflite_int8 import write_tflite_int8
+from edgetl.graph.fold import fold
 from edgetl.quantization.fake import all_tensors
-from edgetl.quantization.fold import fold
 from edgetl.quantization.integers import quantize_graph
 from edgetl.quantization.ranges import estimate_ranges
 from edgetl.quantization.ties import without_ties

@@ -32,7 +32,7 @@ from pathlib import Path
 from int8_speed import write_files
 from tables import print_table
 
-from edgetl import machine
+from edgetl.core import machine
 
 HEADER = [
     "file",

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgetl.errors import CollapseError, TrainingError
-from edgetl.pipeline import Source, plan_for, run_plan
-from edgetl.recipe import make_recipe
-from edgetl.store import Artifact, Store
-from edgetl.target import load_target
+from edgetl.commands.build.run import Source, plan_for, run_plan
+from edgetl.core.errors import CollapseError, TrainingError
+from edgetl.core.store import Artifact, Store
+from edgetl.stages.recipe import make_recipe
+from edgetl.targets.target import load_target
 
 PEERS = Path(__file__).parent / "peers"
 _TIMEOUT_S = 3 * 3600.0

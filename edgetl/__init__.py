@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from edgetl.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from edgetl.pipeline import Built
+    from edgetl.commands.build.run import Built
 
 
 def build(
@@ -35,29 +35,21 @@ def build(
     photos: a folder of class folders, a CSV, or a known data set's name. targets: names or paths of .toml files.
     recipe: tables of recipe.Recipe that differ from its defaults; a student.backbone of "auto" is chosen by the targets'
     budgets. accept_estimates: an estimated latency may decide where the target is not this machine. Returns one Built a target, in order; verdicts are
-    in its `report` and `exit_code`. Raises edgetl.errors.EdgetlError for what a user can mend.
+    in its `report` and `exit_code`. Raises edgetl.core.errors.EdgetlError for what a user can mend.
     """
     from pathlib import Path
 
-    from edgetl import pipeline
-    from edgetl.console import PlainDisplay
-    from edgetl.recipe import EFFORTS, make_recipe, merge
-    from edgetl.store import Store, default_cache
-    from edgetl.student_choice import take_auto
-    from edgetl.target import load_target
+    from edgetl.commands.build import run
+    from edgetl.commands.build.student import take_auto
+    from edgetl.console.progress import PlainDisplay
+    from edgetl.core.store import Store, default_cache
+    from edgetl.stages.recipe import EFFORTS, make_recipe, merge
+    from edgetl.targets.target import load_target
 
     store = Store(Path(cache) if cache is not None else default_cache())
     tables, auto = take_auto(merge(EFFORTS[effort], dict(recipe or {})))
     made = make_recipe(tables)
-    return pipeline.build(
-        str(photos),
-        [load_target(name) for name in targets],
-        made,
-        Path(out),
-        store,
-        PlainDisplay(),
-        overwrite=overwrite,
-        strict=strict,
-        auto=auto,
-        accept_estimates=accept_estimates,
+    order = run.Order(
+        made, [load_target(name) for name in targets], Path(out), overwrite, strict, auto, accept_estimates
     )
+    return run.build(str(photos), order, store, PlainDisplay())

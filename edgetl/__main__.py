@@ -1,6 +1,6 @@
 """`python -m edgetl`."""
 
-from edgetl.cli import main
+from edgetl.commands.app import main
 
 if __name__ == "__main__":
     main()

@@ -11,14 +11,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgetl.dataset.faults import validate
 from edgetl.dataset.index import PhotoIndex
 from edgetl.dataset.scan import Offender, Photo, list_photos
+from edgetl.tasks.photos.faults import validate
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -83,9 +84,9 @@ def tiny_net() -> Iterator[Callable[..., Path]]:
     """
     import onnx
 
-    from edgetl.formats.onnx_int8 import write_onnx_int8
-    from edgetl.formats.tflite_int8 import write_tflite_int8
-    from edgetl.quantization.graph import Graph, Node
+    from edgetl.formats.write.onnx_int8 import write_onnx_int8
+    from edgetl.formats.write.tflite_int8 import write_tflite_int8
+    from edgetl.graph.graph import Graph, Node
     from edgetl.quantization.integers import quantize_graph
 
     random = np.random.default_rng(5)
@@ -132,6 +133,34 @@ def tiny_net() -> Iterator[Callable[..., Path]]:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """small and larger (half as much again to compute), .tflite and .onnx; crash.tflite, hang.onnx, memory.onnx."""
-    from tests.bench.models import write_models
+    from tests.models import write_models
 
     return write_models(tmp_path_factory.mktemp("models"))
+
+
+# Nets and files of int8, for the rooms that fold, quantize and write. TensorFlow is imported only where one is asked for.
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        ("mobilenetv2-0.35", "block_5_add", 64),
+        ("densenet121", "pool2_relu", 64),
+        ("vgg16", "block2_pool", 64),
+        ("xception", "block4_add", 96),
+    ],
+    ids=["mobilenetv2", "densenet", "vgg16", "xception"],
+)
+def net(request: pytest.FixtureRequest) -> Any:
+    """A tests.nets.Net of each family: its first blocks, folded, with ranges, integers and its fake-quantized model."""
+    from tests.nets import build_net
+
+    return build_net(*request.param)
+
+
+@pytest.fixture
+def open_files(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """open(graph, integers, float_nodes=()): both files written to tmp_path as net.tflite and net.onnx, and opened."""
+    from tests.nets import files_opener
+
+    return files_opener(tmp_path)

@@ -27,9 +27,9 @@ import tf2onnx
 from tf_keras import Model, layers, losses, optimizers
 
 from edgetl.backbones.models import load_model, set_seeds
-from edgetl.dataset.batches import training_batches
-from edgetl.dataset.contract import View
 from edgetl.dataset.samples import Samples
+from edgetl.tasks.photos.batches import training_batches
+from edgetl.tasks.photos.contract import View
 
 
 def main(student: str, training: str, tflite: str, onnx_file: str) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 from tf_keras import applications
 from tf_keras.src.applications import densenet as keras_source
 
-from edgetl.dataset.contract import Normalization
+from edgetl.tasks.photos.contract import Normalization
 
 # ImageNet's mean and standard deviation, in pixel units (Keras' "torch" mode).
 NORMALIZATION = Normalization(mean=(123.675, 116.28, 103.53), scale=(58.395, 57.12, 57.375))
+WEIGHTS_URL = keras_source.BASE_WEIGHTS_PATH
 _BUILDERS = {
     "densenet121": applications.DenseNet121,
     "densenet169": applications.DenseNet169,
@@ -26,9 +27,3 @@ def build(backbone: str, input_size_px: int) -> Any:
 def first_tuned_layer(backbone: str) -> str:
     """The last dense block and the final BatchNorm are fine-tuned."""
     return "conv5_block1_0_bn"
-
-
-def keras_weights(backbone: str) -> dict[int, tuple[str, str]]:
-    """Keras has one file for each depth, trained at 224 px: {224: (file name, URL)}."""
-    name = f"{backbone}_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    return {224: (name, keras_source.BASE_WEIGHTS_PATH + name)}

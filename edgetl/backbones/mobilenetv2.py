@@ -8,44 +8,26 @@ import numpy as np
 from tf_keras import applications
 from tf_keras.src.applications import mobilenet_v2 as keras_source
 
-from edgetl.dataset.contract import Normalization
+from edgetl.backbones.catalogue import width_of
+from edgetl.tasks.photos.contract import Normalization
 
 # Keras' own scaling is pixel / 127.5 - 1, whose zero lies between two pixel values: in int8 every second value would
 # round away from its neighbour. Half a grey level lower, (pixel - 128) / 127.5, int8 input is the pixel minus 128,
 # exactly: scale 1/127.5, zero point 0. ImageNet weights do not notice 0.004.
 NORMALIZATION = Normalization(mean=(128.0, 128.0, 128.0), scale=(127.5, 127.5, 127.5))
-_SIZES = dict.fromkeys((0.35, 0.5, 0.75, 1.0), (96, 128, 160, 192, 224)) | {1.3: (224,), 1.4: (224,)}
-
-
-def width(backbone: str) -> float:
-    """The width multiplier.
-
-    >>> width("mobilenetv2-0.35")
-    0.35
-    """
-    return float(backbone.split("-")[1])
+WEIGHTS_URL = keras_source.BASE_WEIGHT_PATH
 
 
 def build(backbone: str, input_size_px: int) -> Any:
     """image float32 [batch, size, size, 3] -> features [batch, size / 32, size / 32, channels]."""
     return applications.MobileNetV2(
-        input_shape=(input_size_px, input_size_px, 3), alpha=width(backbone), include_top=False, weights=None
+        input_shape=(input_size_px, input_size_px, 3), alpha=width_of(backbone), include_top=False, weights=None
     )
 
 
 def first_tuned_layer(backbone: str) -> str:
     """Blocks from here on are fine-tuned: of width 1.0 they hold 62% of the work and 98% of the weights."""
     return "block_6_expand"
-
-
-def keras_weights(backbone: str) -> dict[int, tuple[str, str]]:
-    """Input size -> (file name, URL) of Keras' ImageNet weights for this width; empty for a width it has none of."""
-    alpha = width(backbone)
-    names = {
-        size: f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}_no_top.h5"
-        for size in _SIZES.get(alpha, ())
-    }
-    return {size: (name, keras_source.BASE_WEIGHT_PATH + name) for size, name in names.items()}
 
 
 # --- a narrow net from a wide one -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 from tf_keras import Model, layers
 
 from edgetl.backbones import load_family
-from edgetl.dataset.contract import Normalization
+from edgetl.tasks.photos.contract import Normalization
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from edgetl.errors import DataError
+from edgetl.core.errors import DataError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_ELEMENTS = 200_000_000

@@ -9,13 +9,14 @@ import numpy as np
 from tf_keras import applications
 from tf_keras.src.applications import vgg16 as keras_source
 
-from edgetl.dataset.contract import Normalization
+from edgetl.tasks.photos.contract import Normalization
 
 # Keras feeds VGG16 blue, green, red, each less its own mean ("caffe" mode). One int8 tensor has one zero point: with three
 # means the input spans -123.68 .. 151.06, a grid of 1.08 grey levels on which one level in fourteen falls together with
 # its neighbour, and an app would need a table a colour. Less 128 all over, int8 input is the pixel minus 128, exactly;
 # what the means differ from 128 goes into the first bias when Keras' weights are read (from_keras).
 NORMALIZATION = Normalization(mean=(128.0, 128.0, 128.0), scale=(1.0, 1.0, 1.0))
+WEIGHTS_URL = keras_source.WEIGHTS_PATH_NO_TOP.rpartition("/")[0] + "/"
 _KERAS_MEAN = np.array([123.68, 116.779, 103.939])  # red, green, blue
 
 
@@ -27,11 +28,6 @@ def build(backbone: str, input_size_px: int) -> Any:
 def first_tuned_layer(backbone: str) -> str:
     """The last of the five blocks is fine-tuned: 48% of the weights, 9% of the work."""
     return "block5_conv1"
-
-
-def keras_weights(backbone: str) -> dict[int, tuple[str, str]]:
-    """Keras' one file, trained at 224 px: {224: (file name, URL)}."""
-    return {224: (keras_source.WEIGHTS_PATH_NO_TOP.rsplit("/", 1)[1], keras_source.WEIGHTS_PATH_NO_TOP)}
 
 
 def from_keras(weights: Mapping[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:

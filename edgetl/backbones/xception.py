@@ -9,10 +9,11 @@ import numpy as np
 from tf_keras import applications, layers, models
 from tf_keras.src.applications import xception as keras_source
 
-from edgetl.dataset.contract import Normalization
+from edgetl.tasks.photos.contract import Normalization
 
 # Keras' pixel / 127.5 - 1, half a grey level lower: int8 input is the pixel minus 128 (argued in mobilenetv2.py).
 NORMALIZATION = Normalization(mean=(128.0, 128.0, 128.0), scale=(127.5, 127.5, 127.5))
+WEIGHTS_URL = keras_source.TF_WEIGHTS_PATH_NO_TOP.rpartition("/")[0] + "/"
 # Output channels of the four convolutions beside the separable ones, and the block each of them bridges.
 _RESIDUALS = {128: "block2", 256: "block3", 728: "block4", 1024: "block13"}
 
@@ -40,11 +41,6 @@ def build(backbone: str, input_size_px: int) -> Any:
 def first_tuned_layer(backbone: str) -> str:
     """The exit flow, blocks 13 and 14, is fine-tuned."""
     return "block13_sepconv1_act"
-
-
-def keras_weights(backbone: str) -> dict[int, tuple[str, str]]:
-    """Keras' one file, trained at 299 px: {299: (file name, URL)}."""
-    return {299: (keras_source.TF_WEIGHTS_PATH_NO_TOP.rsplit("/", 1)[1], keras_source.TF_WEIGHTS_PATH_NO_TOP)}
 
 
 def from_keras(weights: Mapping[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgetl.errors import DataError, MissingError, UsageError
-from edgetl.package_index import Package, fetch_wheel, unpack_members
-from edgetl.store import file_sha256
+from edgetl.core.errors import DataError, MissingError, UsageError
+from edgetl.core.package_index import Package, fetch_wheel, unpack_members
+from edgetl.core.paths import data_folder
+from edgetl.core.store import file_sha256
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,10 @@ class KnownDataset:
     fingerprint: str
 
 
-def manifests_folder() -> Path:
-    """Where the manifests lie: in the wheel beside the package, in a checkout at the top level."""
-    packaged = Path(__file__).parent.parent / "_data" / "calibration"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent.parent / "calibration"
-
-
 def known_datasets() -> dict[str, KnownDataset]:
     """Name -> manifest, sorted."""
     found = {}
-    for path in sorted(manifests_folder().glob("*.toml")):
+    for path in sorted(data_folder("calibration").glob("*.toml")):
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         photos = data["photos"]
         found[data["name"]] = KnownDataset(

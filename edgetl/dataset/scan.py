@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgetl import machine
+from edgetl.core import machine
+from edgetl.core.errors import DataError
+from edgetl.core.store import file_sha256
 from edgetl.dataset.index import PhotoIndex
-from edgetl.errors import DataError
-from edgetl.store import file_sha256
 
 SPLIT_FOLDERS = {
     "train": "train",

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from edgetl.errors import DataError
-from edgetl.measure.stats import share_interval
+from edgetl.core.errors import DataError
+from edgetl.core.stats import share_interval
 
 
 def probabilities_of(name: str, session: Any, images: Any, n_classes: int) -> Any:

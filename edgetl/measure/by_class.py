@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetl.measure.stats import share_interval
+from edgetl.core.stats import share_interval
 
 # The interval's ends are the 25th and the 975th of so many: they move by a tenth of the interval from seed to seed.
 _RESAMPLES = 1000

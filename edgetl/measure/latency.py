@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from edgetl.measure.stats import quantile, quantile_interval
+from edgetl.core.stats import quantile, quantile_interval
 
 
 def time_runs(session: Any, *, warmup_runs: int, runs: int) -> list[float]:

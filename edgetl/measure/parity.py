@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetl.measure.stats import mcnemar_p, paired_drop_interval
+from edgetl.core.stats import mcnemar_p, paired_drop_interval
 
 # What one step of an int8 softmax output is worth: LiteRT's quantization specification fixes it.
 OUTPUT_STEP = 1 / 256

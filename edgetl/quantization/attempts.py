@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetl.measure.stats import paired_drop_interval
+from edgetl.core.stats import paired_drop_interval
 
 
 @dataclass(frozen=True)

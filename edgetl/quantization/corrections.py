@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetl.quantization.graph import Graph, Node
+from edgetl.graph.graph import Graph, Node
 from edgetl.quantization.integers import Quantized, dequantized
 
 

@@ -17,11 +17,11 @@ from tensorflow_model_optimization.python.core.quantization.keras import quantiz
 from tensorflow_model_optimization.quantization.keras import QuantizeConfig, quantizers
 from tf_keras import Model
 
-from edgetl.quantization.graph import SAME_SCALE_OPS, Graph, Node, same_scale_groups
+from edgetl.graph.graph import SAME_SCALE_OPS, Graph, Node, same_scale_groups
+from edgetl.graph.rebuild import kernel_and_bias, rebuild
 from edgetl.quantization.integers import channel_axis
 from edgetl.quantization.net import QuantizedNet
 from edgetl.quantization.ranges import Range
-from edgetl.quantization.rebuild import kernel_and_bias, rebuild
 from edgetl.quantization.ties import DENOMINATOR
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetl.quantization.graph import Graph, Node, same_scale_groups
+from edgetl.graph.graph import Graph, Node, same_scale_groups
 from edgetl.quantization.ranges import Range
 from edgetl.quantization.ties import scale_beside
 

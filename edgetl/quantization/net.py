@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgetl.quantization.graph import Graph, load_graph, save_graph
+from edgetl.graph.graph import Graph, load_graph, save_graph
 from edgetl.quantization.integers import Quantized, quantize_graph
 from edgetl.quantization.ranges import Range
 

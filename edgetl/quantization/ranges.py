@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetl.quantization.graph import Graph, same_scale_groups
+from edgetl.graph.graph import Graph, same_scale_groups
 
 Range = tuple[float, float]
 _BINS = 2048

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgetl.quantization.graph import SAME_SCALE_OPS, Graph
+from edgetl.graph.graph import SAME_SCALE_OPS, Graph
+from edgetl.graph.rebuild import rebuild
 from edgetl.quantization.integers import dequantized
 from edgetl.quantization.net import QuantizedNet
-from edgetl.quantization.rebuild import rebuild
 
 # An 8-bit grid over a normal distribution gives about 40 dB; after fifty layers a good int8 net still has 15 to 25. A
 # tensor under DEGRADED_DB whose inputs were LOSS_DB better is where the damage was done.

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edgetl.quantization.graph import Graph, Node, same_scale_groups
+from edgetl.graph.graph import Graph, Node, same_scale_groups
 from edgetl.quantization.ranges import Range
 
 # 1 / (2 * 511) of a step is a thousand times float32's rounding of a sum of int8 values, and four times that of a

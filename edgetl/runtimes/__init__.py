@@ -15,60 +15,21 @@ from __future__ import annotations
 import importlib
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from edgetl import machine
-from edgetl.errors import DataError, MissingError
+from edgetl.core import machine
+from edgetl.core.errors import DataError, MissingError
+from edgetl.runtimes.catalogue import BACKENDS, LIBRARIES, default_backends, runnable
 from edgetl.runtimes.placement import Placement
-
-
-@dataclass(frozen=True)
-class Backend:
-    """module: where its code is. suffixes: of the files it opens. device: what it is asked to run on. package: whose
-    version it has. everyday: `build` and `verify` use it without being asked."""
-
-    module: str
-    suffixes: tuple[str, ...]
-    device: str
-    package: str
-    everyday: bool = False
-
-
-_LITERT, _COMPILED, _ORT = "edgetl.runtimes.litert", "edgetl.runtimes.litert_accelerated", "edgetl.runtimes.ort"
-_TFLITE, _ONNX = (".tflite",), (".onnx",)
-RUNTIMES = {
-    "litert-cpu": Backend(_LITERT, _TFLITE, "cpu", "ai-edge-litert", everyday=True),
-    "litert-cpu-reference": Backend(_LITERT, _TFLITE, "cpu", "ai-edge-litert"),
-    "litert-gpu": Backend(_COMPILED, _TFLITE, "gpu", "ai-edge-litert"),
-    "litert-gpu-float32": Backend(_COMPILED, _TFLITE, "gpu", "ai-edge-litert"),
-    "litert-npu": Backend(_COMPILED, _TFLITE, "npu", "ai-edge-litert"),
-    "ort-cpu": Backend(_ORT, _ONNX, "cpu", "onnxruntime", everyday=True),
-    "ort-cuda": Backend(_ORT, _ONNX, "gpu", "onnxruntime"),
-    "ort-tensorrt": Backend(_ORT, _ONNX, "gpu", "onnxruntime"),
-    "ort-xnnpack": Backend(_ORT, _ONNX, "cpu", "onnxruntime"),
-    "ort-openvino": Backend(_ORT, _ONNX, "cpu", "onnxruntime"),
-    "ort-directml": Backend(_ORT, _ONNX, "gpu", "onnxruntime"),
-    "ort-coreml": Backend(_ORT, _ONNX, "npu", "onnxruntime"),
-    "ort-qnn": Backend(_ORT, _ONNX, "npu", "onnxruntime"),
-    "keras": Backend("edgetl.runtimes.keras", ("",), "cpu", "tensorflow"),
-    "keras-gpu": Backend("edgetl.runtimes.keras", ("",), "gpu", "tensorflow"),
-}
-
-# The same library under other names: one of them is installed.
-_DISTRIBUTIONS = {
-    "onnxruntime": tuple(f"onnxruntime{kind}" for kind in ("", "-gpu", "-openvino", "-directml", "-qnn")),
-    "tensorflow": ("tensorflow", "tensorflow-cpu"),
-}
 
 
 class PlacementError(MissingError):
     """A session would not run where it was asked to."""
 
     def __init__(self, backend: str, why: str) -> None:
-        kind = RUNTIMES[backend].device.upper()
+        kind = BACKENDS[backend].device.upper()
         super().__init__(
             f"{backend} was asked for and would not run on the {kind}.",
             why=why,
@@ -117,7 +78,7 @@ def one_image(inputs: Sequence[Sequence[Any]]) -> tuple[int, ...]:
 
 def load_runtime(name: str) -> ModuleType:
     """The module of a backend. It imports its library only when it is asked for something."""
-    return importlib.import_module(RUNTIMES[name].module)
+    return importlib.import_module(BACKENDS[name].module)
 
 
 def unavailable(name: str) -> str | None:
@@ -134,8 +95,7 @@ def simulated(name: str) -> bool:
 
 def version(name: str) -> str:
     """The version of a backend's library, "" when it is not installed."""
-    package = RUNTIMES[name].package
-    versions = map(machine.installed_version, _DISTRIBUTIONS.get(package, (package,)))
+    versions = map(machine.installed_version, LIBRARIES[BACKENDS[name].library].packages)
     return next((found for found in versions if found), "")
 
 
@@ -155,7 +115,7 @@ def survey() -> dict[str, dict[str, Any]]:
         }
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return dict(zip(RUNTIMES, pool.map(look, RUNTIMES), strict=True))
+        return dict(zip(runnable(), pool.map(look, runnable()), strict=True))
 
 
 def open_session(model: Path, backend: str, *, threads: int, allow_fallback: bool = False) -> Any:
@@ -167,15 +127,10 @@ def open_session(model: Path, backend: str, *, threads: int, allow_fallback: boo
     return load_runtime(backend).open_session(model, threads=threads, backend=backend, allow_fallback=allow_fallback)
 
 
-def everyday() -> list[str]:
-    """The backends that are used without being asked for."""
-    return [name for name, backend in RUNTIMES.items() if backend.everyday]
-
-
 def runtimes_for(model: Path, among: Collection[str] | None = None) -> list[str]:
-    """The backends that open this kind of file, of those in `among` (None: the everyday ones)."""
-    chosen = everyday() if among is None else among
-    return [name for name, backend in RUNTIMES.items() if name in chosen and model.suffix in backend.suffixes]
+    """The backends that open this kind of file, of those in `among` (None: the default ones)."""
+    chosen = default_backends() if among is None else among
+    return [name for name, backend in runnable().items() if name in chosen and model.suffix == backend.suffix]
 
 
 def open_sessions(
@@ -183,11 +138,11 @@ def open_sessions(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """("file@runtime" -> session of every file of a folder on every backend here that opens it, backend -> why not here).
 
-    backends: the everyday ones if None. Raises MissingError when nothing can be opened, DataError for a file that its
+    backends: the default ones if None. Raises MissingError when nothing can be opened, DataError for a file that its
     backend refuses.
     """
-    chosen = everyday() if backends is None else backends
-    absent = {name: reason for name in RUNTIMES if name in chosen and (reason := unavailable(name))}
+    chosen = default_backends() if backends is None else backends
+    absent = {name: reason for name in runnable() if name in chosen and (reason := unavailable(name))}
     sessions: dict[str, Any] = {}
     for file in files:
         for name in runtimes_for(folder / file, chosen):

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from edgetl import machine
-from edgetl.runtimes import RUNTIMES, PlacementError
+from edgetl.core import machine
+from edgetl.runtimes import PlacementError
+from edgetl.runtimes.catalogue import BACKENDS
 from edgetl.runtimes.placement import Placement
 
 
@@ -18,7 +19,7 @@ def unavailable(backend: str = "keras") -> str | None:
     lacking = [name for name in ("tensorflow", "tf_keras") if importlib.util.find_spec(name) is None]
     if lacking:
         return f"{' and '.join(lacking)} not installed: pip install 'edgetl[build]'"
-    if RUNTIMES[backend].device == "gpu" and not machine.nvidia_gpu():
+    if BACKENDS[backend].device == "gpu" and not machine.nvidia_gpu():
         # Asking TensorFlow itself takes seconds; a GPU without NVIDIA's driver it would not see either.
         return "no NVIDIA driver is here: TensorFlow sees no GPU"
     return None
@@ -26,7 +27,7 @@ def unavailable(backend: str = "keras") -> str | None:
 
 def device(backend: str = "keras") -> str:
     """The processor's or the GPU's name."""
-    return machine.nvidia_gpu() if RUNTIMES[backend].device == "gpu" else machine.processor()
+    return machine.nvidia_gpu() if BACKENDS[backend].device == "gpu" else machine.processor()
 
 
 class KerasSession:
@@ -39,7 +40,7 @@ class KerasSession:
 
         from edgetl.quantization.net import holds_quantized_net
 
-        self._kind = RUNTIMES[backend].device
+        self._kind = BACKENDS[backend].device
         if self._kind == "gpu" and not tf.config.list_physical_devices("GPU"):
             raise PlacementError(
                 backend, "the TensorFlow that is installed sees no GPU: pip install 'tensorflow[and-cuda]'"

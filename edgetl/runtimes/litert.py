@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from edgetl import machine
-from edgetl.dataset.contract import to_grid
+from edgetl.core import machine
 from edgetl.runtimes import litert_profile, one_image
 from edgetl.runtimes.placement import Placement
+from edgetl.tasks.photos.contract import to_grid
 
 _DELEGATE, _BUILTIN = litert_profile.XNNPACK, litert_profile.KERNELS
 
@@ -96,8 +96,8 @@ class LiteRtSession:
 def macs_by_executor(model: Path, executors: Sequence[str]) -> dict[str, int] | None:
     """Multiply-accumulates by executor. executors: of every op of the file, in its order. None for a file that cannot be
     counted: one that the census refuses, or with ops whose multiplications it does not know."""
-    from edgetl.formats.census import Malformed
-    from edgetl.formats.tflite_file import read_tflite
+    from edgetl.formats.read.census import Malformed
+    from edgetl.formats.read.tflite_file import read_tflite
 
     try:
         counted = read_tflite(model.read_bytes()).ops

@@ -30,12 +30,14 @@ from typing import Any
 
 import numpy as np
 
-from edgetl import machine
-from edgetl.dataset.contract import to_grid
-from edgetl.runtimes import RUNTIMES, PlacementError
+from edgetl.core import machine
+from edgetl.runtimes import PlacementError
+from edgetl.runtimes.catalogue import BACKENDS
 from edgetl.runtimes.litert import macs_by_executor
+from edgetl.runtimes.litert_compile import compile_model
 from edgetl.runtimes.litert_probe import Found, ask_accelerator, has_gpu_library, last_line, npu_vendor
 from edgetl.runtimes.placement import Placement
+from edgetl.tasks.photos.contract import to_grid
 
 FLOAT32 = "litert-gpu-float32"
 _CARRIED = {"float32", "float16", "int8", "uint8", "int32"}  # what a TensorBuffer of the wheel reads and writes
@@ -57,7 +59,7 @@ def _found(kind: str) -> Found:
 
 def unavailable(backend: str = "litert-gpu") -> str | None:
     """None when a model of one op ran on the accelerator and on nothing else: asked in a child process, once."""
-    kind = RUNTIMES[backend].device
+    kind = BACKENDS[backend].device
     if importlib.util.find_spec("ai_edge_litert") is None:
         return "ai-edge-litert is not installed: pip install ai-edge-litert"
     if importlib.util.find_spec("ai_edge_litert.compiled_model") is None:
@@ -89,7 +91,7 @@ def _no_gpu(found: Found) -> str:
 def device(backend: str = "litert-gpu") -> str:
     """The adapter's name as the accelerator tells it, with a word on a simulated one; for an NPU its library's name. The
     processor's where there is neither."""
-    kind = RUNTIMES[backend].device
+    kind = BACKENDS[backend].device
     found = _found(kind)
     if not found.opened:
         return machine.processor()
@@ -101,29 +103,7 @@ def device(backend: str = "litert-gpu") -> str:
 
 def simulated(backend: str = "litert-gpu") -> bool:
     """Whether the device is a program on the CPU, as SwiftShader and llvmpipe are: right for answers, not for times."""
-    return RUNTIMES[backend].device == "gpu" and _found("gpu").simulated
-
-
-def compile_model(model: Path | bytes, kind: str, *, float32: bool = False, cpu_threads: int | None = None) -> Any:
-    """A CompiledModel on "gpu", "npu" or "cpu". cpu_threads: None keeps the CPU out of it. Raises RuntimeError for a model
-    that cannot be compiled so."""
-    from ai_edge_litert.compiled_model import CompiledModel
-    from ai_edge_litert.hardware_accelerator import HardwareAccelerator
-    from ai_edge_litert.options import CpuOptions, GpuOptions, Options
-
-    accelerators = {"gpu": HardwareAccelerator.GPU, "npu": HardwareAccelerator.NPU, "cpu": HardwareAccelerator.CPU}[
-        kind
-    ]
-    if cpu_threads is not None:
-        accelerators |= HardwareAccelerator.CPU
-    options = Options(
-        hardware_accelerators=accelerators,
-        cpu_options=None if cpu_threads is None else CpuOptions(num_threads=cpu_threads),
-        gpu_options=GpuOptions(enforce_f32=True) if float32 else None,
-    )
-    if isinstance(model, bytes):
-        return CompiledModel.from_buffer(model, options=options)
-    return CompiledModel.from_file(str(model), options=options)
+    return BACKENDS[backend].device == "gpu" and _found("gpu").simulated
 
 
 class CompiledSession:
@@ -138,7 +118,7 @@ class CompiledSession:
         )
         self._input, self._output = file.get_input_details()[0], file.get_output_details()[0]
         self._ops = len(file._get_ops_details())
-        self._model, self._kind = model, RUNTIMES[backend].device
+        self._model, self._kind = model, BACKENDS[backend].device
         self.input_shape = tuple(int(size) for size in self._input["shape"])
         self.output_step = float(self._output["quantization"][0])
         self._compiled, self._placement = self._open(threads, backend, allow_fallback=allow_fallback)

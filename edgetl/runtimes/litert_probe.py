@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgetl.runtimes import child
+from edgetl.core import child
 
 # One RELU on four floats.
 SMALLEST_MODEL = zlib.decompress(
@@ -102,7 +102,7 @@ def answer(_given: bytes, kind: str, model: str = "") -> dict[str, Any]:
     """The child's side of `ask_accelerator`."""
     import numpy as np
 
-    from edgetl.runtimes.litert_accelerated import compile_model
+    from edgetl.runtimes.litert_compile import compile_model
 
     lacking = _lacking(kind)
     try:

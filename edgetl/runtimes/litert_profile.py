@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgetl.errors import MissingError
-from edgetl.runtimes import child
+from edgetl.core import child
+from edgetl.core.errors import MissingError
 
 XNNPACK, KERNELS = "XNNPACK", "LiteRT kernels"
 # tflite::Profiler::EventType: an op of the file, and an operator of a delegate that stands in their place.

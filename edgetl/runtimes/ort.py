@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from edgetl import machine
-from edgetl.dataset.contract import to_grid
-from edgetl.runtimes import RUNTIMES, PlacementError, one_image
+from edgetl.core import machine
+from edgetl.runtimes import PlacementError, one_image
+from edgetl.runtimes.catalogue import BACKENDS
 from edgetl.runtimes.placement import Placement
+from edgetl.tasks.photos.contract import to_grid
 
 _CPU = "CPUExecutionProvider"
 # Backend -> (provider, the wheel that has it).
@@ -81,7 +82,7 @@ def _has_cuda_driver() -> bool:
 def device(backend: str = "ort-cpu") -> str:
     """The processor's or the provider's device's own name."""
     provider = _PROVIDERS[backend][0]
-    if RUNTIMES[backend].device == "cpu":
+    if BACKENDS[backend].device == "cpu":
         return machine.processor()
     import onnxruntime as ort
 
@@ -129,7 +130,7 @@ class OrtSession:
         # What its ops are to be run by, as placement names it.
         self.executor = self._provider = _PROVIDERS[backend][0]
         # XNNPACK and OpenVINO on the processor may leave ops to the plain CPU kernels: it is the same device.
-        self._strict = not allow_fallback and RUNTIMES[backend].device != "cpu"
+        self._strict = not allow_fallback and BACKENDS[backend].device != "cpu"
         self._session = _open(str(model), self._provider, threads=threads, strict=self._strict)
         found = self._session.get_providers()
         if not allow_fallback and (not found or found[0] != self._provider):
@@ -178,7 +179,7 @@ class OrtSession:
         """The ops that ran, of ONNX Runtime's optimized graph, by provider: from its own profile of one run."""
         events = self._profiled(runs=1)
         counts = Counter(event["args"]["provider"] for event in events)
-        devices = {name: "cpu" if name == _CPU else RUNTIMES[self._backend].device for name in counts}
+        devices = {name: "cpu" if name == _CPU else BACKENDS[self._backend].device for name in counts}
         return Placement(dict(counts), devices, _macs_by_provider(self._model, events))
 
     def profile(self, runs: int) -> list[dict[str, Any]]:
@@ -223,8 +224,8 @@ def _macs_by_provider(model: Path, events: list[dict[str, Any]]) -> dict[str, in
     multiplies is not among those that ran under its name."""
     if importlib.util.find_spec("onnx") is None:
         return None
-    from edgetl.formats.census import Malformed
-    from edgetl.formats.onnx_file import read_onnx
+    from edgetl.formats.read.census import Malformed
+    from edgetl.formats.read.onnx_file import read_onnx
 
     try:
         ops = read_onnx(model.read_bytes()).ops

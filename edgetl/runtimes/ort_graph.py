@@ -24,7 +24,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     RuntimeException,
 )
 
-from edgetl.formats.census import Op, printable
+from edgetl.core.words import printable
+from edgetl.formats.read.census import Op
 
 # What ONNX Runtime raises for a model it does not take: its classes share no base of their own.
 REFUSALS = (

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from edgetl.backbones import family_of, load_family
+from edgetl.backbones import load_family
+from edgetl.backbones.catalogue import family_of, width_of
 from edgetl.backbones.models import (
     ModelSpec,
     build_classifier,
@@ -17,11 +18,11 @@ from edgetl.backbones.models import (
     set_seeds,
 )
 from edgetl.backbones.weights import set_backbone_weights
-from edgetl.context import Context
-from edgetl.dataset.batches import evaluation_batches, iterate, training_batches
-from edgetl.dataset.contract import View
+from edgetl.core.store import Artifact
 from edgetl.dataset.samples import load_split
-from edgetl.store import Artifact
+from edgetl.stages.context import Context
+from edgetl.tasks.photos.batches import evaluation_batches, iterate, training_batches
+from edgetl.tasks.photos.contract import View
 from edgetl.training.head import train_head
 from edgetl.training.loop import make_evaluator, train
 from edgetl.training.losses import distil_and_label_loss
@@ -113,5 +114,5 @@ def begins_without_weights(student: str, teacher: str) -> Literal["select", "cop
     """How a student that has no weight file begins."""
     family = load_family(student)
     if family_of(student) == family_of(teacher) and hasattr(family, "select_channels"):
-        return "select" if family.width(student) <= family.width(teacher) else "random"
+        return "select" if width_of(student) <= width_of(teacher) else "random"
     return "copy" if student == teacher else "random"

@@ -11,16 +11,16 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from edgetl.backbones.models import load_model
-from edgetl.context import Context
-from edgetl.errors import TrainingError
-from edgetl.formats.onnx_float import write_onnx_float
-from edgetl.formats.onnx_int8 import write_onnx_int8
-from edgetl.formats.tflite_float import write_tflite_float
-from edgetl.formats.tflite_int8 import write_tflite_int8
-from edgetl.quantization.fold import fold
+from edgetl.core.errors import TrainingError
+from edgetl.core.store import Artifact, file_sha256
+from edgetl.formats.write.onnx_float import write_onnx_float
+from edgetl.formats.write.onnx_int8 import write_onnx_int8
+from edgetl.formats.write.tflite_float import write_tflite_float
+from edgetl.formats.write.tflite_int8 import write_tflite_int8
+from edgetl.graph.fold import fold
 from edgetl.quantization.integers import PROBABILITIES
 from edgetl.quantization.net import load_quantized
-from edgetl.store import Artifact, file_sha256
+from edgetl.stages.context import Context
 
 # What the files' operators need: TFLite op versions, ONNX opset 17 with IR version 8 (21 and 10 for 16-bit activations).
 SMALLEST_RUNTIMES = {"tflite": "TensorFlow Lite 2.5 or any LiteRT", "onnx": "ONNX Runtime 1.12"}

@@ -16,11 +16,11 @@ from edgetl.backbones.models import (
     set_seeds,
 )
 from edgetl.backbones.weights import set_backbone_weights
-from edgetl.context import Context
-from edgetl.dataset.batches import evaluation_batches, training_batches
-from edgetl.dataset.contract import View
+from edgetl.core.store import Artifact
 from edgetl.dataset.samples import load_split
-from edgetl.store import Artifact
+from edgetl.stages.context import Context
+from edgetl.tasks.photos.batches import evaluation_batches, training_batches
+from edgetl.tasks.photos.contract import View
 from edgetl.training.head import train_head
 from edgetl.training.loop import make_evaluator, train
 from edgetl.training.losses import label_loss

@@ -16,24 +16,24 @@ import numpy as np
 import tensorflow as tf
 
 from edgetl.backbones.models import load_model, set_seeds
-from edgetl.context import Context
-from edgetl.dataset.batches import evaluation_batches, iterate, training_batches
-from edgetl.dataset.contract import Normalization, View
+from edgetl.core.errors import CollapseError
+from edgetl.core.store import Artifact
 from edgetl.dataset.samples import Samples, load_split
-from edgetl.errors import CollapseError
-from edgetl.formats.tflite_int8 import write_tflite_int8
+from edgetl.formats.write.tflite_int8 import write_tflite_int8
+from edgetl.graph.fold import check_folded, fold
+from edgetl.graph.graph import Graph
+from edgetl.graph.preflight import preflight
 from edgetl.quantization.attempts import Attempt, best, judge_attempt, mean_divergence, nearest
 from edgetl.quantization.corrections import correct_biases, equalize, measure_channels
 from edgetl.quantization.fake import FakeQuantized, all_tensors, trained_weights
-from edgetl.quantization.fold import check_folded, fold
-from edgetl.quantization.graph import Graph
 from edgetl.quantization.net import QuantizedNet, save_quantized
-from edgetl.quantization.preflight import preflight
 from edgetl.quantization.ranges import ESTIMATORS, Range, TensorStatistics, measure_tensors
 from edgetl.quantization.signal import Signal, compare_tensors, first_degraded, sensitivities
 from edgetl.quantization.ties import without_ties
 from edgetl.runtimes.litert import open_session, open_tensors
-from edgetl.store import Artifact
+from edgetl.stages.context import Context
+from edgetl.tasks.photos.batches import evaluation_batches, iterate, training_batches
+from edgetl.tasks.photos.contract import Normalization, View
 from edgetl.training.loop import History, make_evaluator, train
 from edgetl.training.losses import distil_and_label_loss
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from edgetl.context import Context
-from edgetl.dataset.faults import validate
+from edgetl.core.store import Artifact
 from edgetl.dataset.index import PhotoIndex
 from edgetl.dataset.scan import Listing
 from edgetl.dataset.split import split_photos
-from edgetl.store import Artifact
+from edgetl.stages.context import Context
+from edgetl.tasks.photos.faults import validate
 
 
 def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:

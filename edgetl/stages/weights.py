@@ -10,9 +10,9 @@ import numpy as np
 
 from edgetl.backbones.models import ModelSpec, build_classifier
 from edgetl.backbones.weights import missing, obtain
-from edgetl.context import Context
-from edgetl.quantization.preflight import preflight
-from edgetl.store import RETRY, Artifact
+from edgetl.core.store import RETRY, Artifact
+from edgetl.graph.preflight import preflight
+from edgetl.stages.context import Context
 
 
 def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 from tf_keras import Model, optimizers
 
-from edgetl.context import Progress
-from edgetl.dataset.batches import evaluation_batches, iterate
-from edgetl.dataset.contract import View
+from edgetl.core.progress import Progress
 from edgetl.dataset.samples import Samples
+from edgetl.tasks.photos.batches import evaluation_batches, iterate
+from edgetl.tasks.photos.contract import View
 from edgetl.training.losses import label_loss
 
 

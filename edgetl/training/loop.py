@@ -21,9 +21,9 @@ import tensorflow as tf
 from tf_keras import optimizers
 
 from edgetl.backbones.models import load_weights, save_weights
-from edgetl.context import Progress
-from edgetl.dataset.batches import iterate
-from edgetl.errors import TrainingError
+from edgetl.core.errors import TrainingError
+from edgetl.core.progress import Progress
+from edgetl.tasks.photos.batches import iterate
 
 
 @dataclass

@@ -9,13 +9,14 @@ import h5py
 import numpy as np
 import pytest
 from tf_keras import Model, applications
+from tf_keras.src.applications import vgg16, xception
 
 from edgetl.backbones import load_family
+from edgetl.backbones.catalogue import weight_files
+from edgetl.backbones.local_weights import look
 from edgetl.backbones.models import ModelSpec, build_classifier, set_seeds
 from edgetl.backbones.weights import obtain, set_backbone_weights
-from edgetl.initial_weights import look
-from edgetl.quantization.preflight import preflight
-from edgetl.recipe import ModelOptions
+from edgetl.graph.preflight import preflight
 
 BACKBONES = ["mobilenetv2-0.35", "densenet121", "vgg16", "xception"]
 
@@ -32,10 +33,17 @@ def test_keras_weight_files_have_the_names_that_the_plan_looks_for(
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     (tmp_path / "models").mkdir()
-    for size_px, (name, url) in load_family(backbone).keras_weights(backbone).items():
-        assert url.endswith(name) and url.startswith("https://storage.googleapis.com/tensorflow/keras-applications/")
+    assert load_family(backbone).WEIGHTS_URL.startswith("https://storage.googleapis.com/tensorflow/keras-applications/")
+    assert load_family(backbone).WEIGHTS_URL.endswith("/")
+    for size_px, name in weight_files(backbone).items():
         (tmp_path / "models" / name).write_text("weights")
-        assert look(ModelOptions(backbone=backbone), size_px)[1] == tmp_path / "models" / name
+        assert look(backbone, "imagenet", size_px)[1] == tmp_path / "models" / name
+
+
+def test_weight_files_are_named_as_keras_itself_names_them() -> None:
+    for backbone, url in (("vgg16", vgg16.WEIGHTS_PATH_NO_TOP), ("xception", xception.TF_WEIGHTS_PATH_NO_TOP)):
+        (name,) = weight_files(backbone).values()
+        assert load_family(backbone).WEIGHTS_URL + name == url
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -21,9 +21,9 @@ from edgetl.backbones.models import (
     set_seeds,
 )
 from edgetl.backbones.weights import set_backbone_weights
-from edgetl.context import Context
-from edgetl.dataset.photos import load_rgb, square
 from edgetl.stages import weights as weights_stage
+from edgetl.stages.context import Context
+from edgetl.tasks.photos.decode import load_rgb, square
 from edgetl.training.norm import estimate_batch_norm
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgetl.backbones.torch_files import mobilenetv2_weights, read_state_dict
-from edgetl.errors import EXIT_DATA, DataError
+from edgetl.core.errors import EXIT_DATA, DataError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgetl.backbones.weights import obtain, read_keras_h5
-from edgetl.errors import EXIT_DATA, DataError
+from edgetl.core.errors import EXIT_DATA, DataError
 
 KERNEL = np.arange(6, dtype="f4").reshape(2, 3)
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from edgetl.dataset.faults import MIN_PHOTOS_PER_CLASS, validate
+from edgetl.core.errors import EXIT_DATA, DataError
 from edgetl.dataset.index import PhotoIndex
 from edgetl.dataset.scan import list_photos
-from edgetl.errors import EXIT_DATA, DataError
+from edgetl.tasks.photos.faults import MIN_PHOTOS_PER_CLASS, validate
 
 TWO_CLASSES = {"cats": 10, "dogs": 10}
 REFUSED = "cannot be used as it is"
@@ -104,7 +104,7 @@ def test_skip_bad_leaves_out_the_bad_ones_and_tells_which(make_folder, check):
 
 def test_the_pixel_bomb_would_be_refused_otherwise_if_it_were_decoded(tmp_path):
     """What makes the case above mean something: the same file under the limit is found out by decoding."""
-    from edgetl.dataset.photos import why_refused
+    from edgetl.tasks.photos.decode import why_refused
 
     (tmp_path / "small.png").write_bytes(png_claiming(600, 600))
     assert "truncated" in why_refused(tmp_path / "small.png")
@@ -115,7 +115,7 @@ def test_a_fifo_is_refused_and_does_not_hang(make_folder, tmp_path, repository):
     os.mkfifo(photos / "cats" / "pipe.jpg")
     program = f"""
 from pathlib import Path
-from edgetl.dataset.faults import validate
+from edgetl.tasks.photos.faults import validate
 from edgetl.dataset.index import PhotoIndex
 from edgetl.dataset.scan import list_photos
 index = PhotoIndex(Path({str(tmp_path / "fifo.sqlite")!r}))

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from edgetl.context import Context
 from edgetl.dataset.index import PhotoIndex
 from edgetl.dataset.samples import load_split
 from edgetl.dataset.scan import Photo, list_photos
 from edgetl.dataset.split import calibration_order, split_photos
 from edgetl.stages import split as split_stage
+from edgetl.stages.context import Context
 
 
 def photos_of(classes: dict[str, int], split: str = "", folder: str = "/photos", tag: str = "") -> list[Photo]:

@@ -10,12 +10,12 @@ import sys
 
 from rich.console import Console
 
-from edgetl.console import print_doctor
-from edgetl.runtimes import RUNTIMES
+from edgetl.commands.doctor import print_doctor
+from edgetl.runtimes.catalogue import runnable
 
 PROGRAM = """
 import sys
-from edgetl.cli import app
+from edgetl.commands.app import app
 app(["doctor", "--json"], standalone_mode=False)
 print([name for name in ("tensorflow", "tf_keras") if name in sys.modules], file=sys.stderr)
 """
@@ -30,7 +30,7 @@ def doctor(repository) -> tuple[dict, str]:
 def test_every_backend_is_listed_and_tensorflow_is_not_imported(repository):
     facts, imported = doctor(repository)
     assert imported == "[]"
-    assert list(facts["runtimes"]) == list(RUNTIMES)
+    assert list(facts["runtimes"]) == list(runnable())
     for name, found in facts["runtimes"].items():
         assert set(found) == {"available", "version", "device", "simulated", "reason"}
         assert bool(found["device"]) == found["available"], name
@@ -43,7 +43,7 @@ def test_every_backend_is_listed_and_tensorflow_is_not_imported(repository):
     shown = io.StringIO()
     print_doctor(Console(file=shown, width=80), facts)
     text = shown.getvalue()
-    for name in RUNTIMES:
+    for name in runnable():
         assert name in text
     assert max(len(line) for line in text.splitlines() if line[0] in "┃│┡└┏") <= 80
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from edgetl.console_estimate import print_estimates
-from edgetl.estimation import estimate_built, estimate_path
-from edgetl.latency_estimate import Estimate, estimate
-from edgetl.net_load import load_of_net
-from edgetl.store import file_sha256
-from edgetl.target import load_target
+from edgetl.commands.estimate.run import estimate_built, estimate_path
+from edgetl.commands.estimate.view import print_estimates
+from edgetl.core.store import file_sha256
+from edgetl.latency.estimate import Estimate, estimate
+from edgetl.latency.load import load_of_net
+from edgetl.targets.target import load_target
 
 
 def edgetl(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,9 @@ import flatbuffers
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetl.errors import DataError
-from edgetl.inspection import inspect_path, read_report
+from edgetl.bundle.files import read_report
+from edgetl.commands.inspect.run import inspect_path
+from edgetl.core.errors import DataError
 
 
 def inspect(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

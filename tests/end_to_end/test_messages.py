@@ -112,7 +112,7 @@ def test_what_is_wrong_is_said_with_its_exit_code(
 
 
 def test_help_loads_nothing_heavy() -> None:
-    probe = "import sys; sys.argv = ['edgetl', '--help']\ntry:\n    from edgetl.cli import main; main()\nfinally:\n    print(sorted({'tensorflow', 'numpy', 'onnxruntime', 'PIL', 'tf_keras'} & set(sys.modules)), file=sys.stderr)"
+    probe = "import sys; sys.argv = ['edgetl', '--help']\ntry:\n    from edgetl.commands.app import main; main()\nfinally:\n    print(sorted({'tensorflow', 'numpy', 'onnxruntime', 'PIL', 'tf_keras'} & set(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stderr.strip() == "[]"

@@ -22,19 +22,19 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 
-from edgetl.console import PlainDisplay
-from edgetl.dataset.contract import Normalization, View, describe_input
-from edgetl.dataset.photos import load_view
-from edgetl.errors import DataError, UsageError
-from edgetl.formats.onnx_float import write_onnx_float
-from edgetl.formats.onnx_int8 import write_onnx_int8
-from edgetl.formats.tflite_float import write_tflite_float
-from edgetl.formats.tflite_int8 import write_tflite_int8
-from edgetl.measure.golden import int8_grid, write_golden
+from edgetl.bundle.golden import int8_grid, write_golden
+from edgetl.commands.verify.run import Asked, verify_bundle, verify_models
+from edgetl.console.progress import PlainDisplay
+from edgetl.core.errors import DataError, UsageError
+from edgetl.core.store import Store, file_sha256
+from edgetl.formats.write.onnx_float import write_onnx_float
+from edgetl.formats.write.onnx_int8 import write_onnx_int8
+from edgetl.formats.write.tflite_float import write_tflite_float
+from edgetl.formats.write.tflite_int8 import write_tflite_int8
 from edgetl.quantization.integers import quantize_graph
 from edgetl.runtimes import open_sessions
-from edgetl.store import Store, file_sha256
-from edgetl.verification import Asked, verify_bundle, verify_models
+from edgetl.tasks.photos.contract import Normalization, View, describe_input
+from edgetl.tasks.photos.decode import load_view
 
 # Not in the order of the folders' names: a class is found by its name.
 CLASSES = ("pear", "apple", "fig")
@@ -137,7 +137,9 @@ def work(whole: Path, tmp_path: Path) -> Path:
 
 def command(work: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """The command line where TensorFlow and onnx are not installed."""
-    program = f"import sys\nfor name in {ABSENT}: sys.modules[name] = None\nfrom edgetl.cli import main\nmain()"
+    program = (
+        f"import sys\nfor name in {ABSENT}: sys.modules[name] = None\nfrom edgetl.commands.app import main\nmain()"
+    )
     arguments = ["verify", str(work / "bundle"), "--data", str(work / "photos"), "--cache", str(work / "cache"), *more]
     env = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
     return subprocess.run([sys.executable, "-c", program, *arguments], env=env, capture_output=True, text=True)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from edgetl.measure.flips import MOST, find_flips, thumbnail, write_flips
+from edgetl.core.stats import mcnemar_p, paired_drop_interval
 from edgetl.measure.parity import OUTPUT_STEP, bootstrap_drop_interval, pairs_among, parity, parity_matrix
-from edgetl.measure.stats import mcnemar_p, paired_drop_interval
+from edgetl.tasks.photos.flips import MOST, find_flips, thumbnail, write_flips
 
 LABELS = np.array([0, 0, 1, 1, 2])
 

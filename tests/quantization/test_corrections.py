@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgetl.graph.graph import Graph, Node
+from edgetl.graph.rebuild import rebuild
 from edgetl.quantization.corrections import correct_biases, equalize, measure_channels
 from edgetl.quantization.fake import all_tensors
-from edgetl.quantization.graph import Graph, Node
 from edgetl.quantization.integers import dequantized, quantize_graph
 from edgetl.quantization.ranges import estimate_ranges
-from edgetl.quantization.rebuild import rebuild
 
 RANDOM = np.random.default_rng(5)
 IMAGES = RANDOM.uniform(0, 1, (16, 8, 8, 3)).astype(np.float32)

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from tf_keras import optimizers
 
+from edgetl.graph.graph import same_scale_groups
 from edgetl.quantization.fake import FakeQuantized
-from edgetl.quantization.graph import same_scale_groups
 from edgetl.quantization.net import QuantizedNet
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgetl.quantization.graph import Graph, Node
+from edgetl.graph.graph import Graph, Node
 from edgetl.quantization.integers import (
     PROBABILITIES,
     affine_int8,

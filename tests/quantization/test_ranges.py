@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgetl.quantization.graph import Graph, Node
+from edgetl.graph.graph import Graph, Node
 from edgetl.quantization.ranges import estimate_ranges, least_error_range
 
 INPUT_RANGE = (-128 / 127.5, 127 / 127.5)

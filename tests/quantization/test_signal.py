@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgetl.formats.tflite_int8 import write_tflite_int8
+from edgetl.formats.write.tflite_int8 import write_tflite_int8
+from edgetl.graph.graph import Graph, Node, same_scale_groups
 from edgetl.quantization.fake import all_tensors
-from edgetl.quantization.graph import Graph, Node, same_scale_groups
 from edgetl.quantization.net import QuantizedNet
 from edgetl.quantization.signal import DEGRADED_DB, Signal, compare_tensors, first_degraded, sensitivities
 from edgetl.runtimes.litert import open_tensors
@@ -45,7 +45,7 @@ def middle(net: Any, op: str) -> Any:
 
 def test_a_good_file_has_no_degraded_tensor(net: Any, tmp_path: Path) -> None:
     rows = signals(net, net.integers, tmp_path)
-    # A padding may be part of the first convolution in the file (formats/lowering.py); every other tensor is there.
+    # A padding may be part of the first convolution in the file (formats/write/lowering.py); every other tensor is there.
     assert [row.node for row in rows if row.op != "pad"] == [n.name for n in net.graph.nodes[1:] if n.op != "pad"]
     assert first_degraded(rows) is None
     assert min(row.snr_db for row in rows) > DEGRADED_DB

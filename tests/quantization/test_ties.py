@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgetl.quantization.graph import Graph, Node
+from edgetl.graph.graph import Graph, Node
 from edgetl.quantization.ties import DENOMINATOR, without_ties
 
 X = Node("x", "input", shape=(1, 6, 6, 4))

@@ -20,14 +20,14 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from tf_keras import Model, layers
 
-from edgetl import machine
 from edgetl.backbones import load_family
 from edgetl.backbones.models import set_seeds
-from edgetl.errors import EXIT_MISSING
-from edgetl.formats.tflite_float import write_tflite_float
-from edgetl.formats.tflite_int8 import write_tflite_int8
+from edgetl.core import machine
+from edgetl.core.errors import EXIT_MISSING
+from edgetl.formats.write.tflite_float import write_tflite_float
+from edgetl.formats.write.tflite_int8 import write_tflite_int8
+from edgetl.graph.fold import fold
 from edgetl.quantization.fake import all_tensors
-from edgetl.quantization.fold import fold
 from edgetl.quantization.integers import quantize_graph
 from edgetl.quantization.ranges import estimate_ranges
 from edgetl.quantization.ties import without_ties
@@ -48,7 +48,7 @@ PROGRAM = """
 import json, sys
 import numpy as np
 from pathlib import Path
-from edgetl.errors import EdgetlError
+from edgetl.core.errors import EdgetlError
 from edgetl.runtimes import load_runtime, open_session, simulated
 folder, rows = Path(sys.argv[1]), []
 images = np.load(folder / "images.npy")

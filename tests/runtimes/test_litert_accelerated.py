@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetl.errors import EXIT_MISSING
-from edgetl.formats.tflite_file import read_tflite
-from edgetl.runtimes import PlacementError, child, litert, litert_accelerated, litert_probe, open_session
+from edgetl.core import child
+from edgetl.core.errors import EXIT_MISSING
+from edgetl.formats.read.tflite_file import read_tflite
+from edgetl.runtimes import PlacementError, litert, litert_accelerated, litert_probe, open_session
 
 NO_GPU = """\
 INFO: [delegate_webgpu.cc:342] Create WebGPU environment (use_low_power=0, enable_host_mapped_pointer=1)

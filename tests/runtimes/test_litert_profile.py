@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetl.errors import EXIT_MISSING, MissingError
-from edgetl.formats.tflite_int8 import write_tflite_int8
-from edgetl.quantization.graph import Graph, Node
+from edgetl.core.errors import EXIT_MISSING, MissingError
+from edgetl.formats.write.tflite_int8 import write_tflite_int8
+from edgetl.graph.graph import Graph, Node
 from edgetl.quantization.integers import quantize_graph
 from edgetl.runtimes import litert, litert_profile
 from edgetl.runtimes.litert_profile import FileOp

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgetl.errors import EXIT_ACCURACY
+from edgetl.core.errors import EXIT_ACCURACY
+from edgetl.graph.graph import Graph, Node
 from edgetl.quantization.attempts import Attempt
 from edgetl.quantization.fake import all_tensors
-from edgetl.quantization.graph import Graph, Node
 from edgetl.quantization.net import QuantizedNet
 from edgetl.quantization.signal import Signal
 from edgetl.stages.quantize import _Workshop, collapse

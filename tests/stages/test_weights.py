@@ -9,9 +9,9 @@ import pytest
 from tf_keras import Model, layers
 
 from edgetl.backbones import vgg16
-from edgetl.context import Context
-from edgetl.errors import TrainingError
+from edgetl.core.errors import TrainingError
 from edgetl.stages import weights
+from edgetl.stages.context import Context
 
 
 class Silent:

@@ -1,0 +1,196 @@
+"""A model file as verification runs it: what its input takes, how photos are brought to it, what its outputs stand for.
+
+A bundle's files have all of that from contract.json. A file that comes alone has it from wherever it is told, and every
+guess is a note that the user reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetl.bundle.read import Bundle
+from edgetl.core.errors import DataError
+from edgetl.core.words import printable
+from edgetl.formats.read.signature import Signature, read_signature
+from edgetl.measure.accuracy import probabilities_of
+from edgetl.tasks.photos.contract import Normalization, View, read_input
+from edgetl.tasks.photos.mistakes import Way, describe
+
+_MINUS_ONE_TO_ONE = Normalization((127.5,) * 3, (127.5,) * 3)
+# A softmax stays within [0, 1], wrongly read by its integers within [-0.5, 1.5]; logits of many photos do not.
+_MOST_PROBABILITY = 1.51
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """name: as it is told, and the first part of its versions' names. way: how its photos are to be prepared. grid: of its
+    input: {dtype, and on integers scale and zero_point}. planes: it takes NCHW. classes: in the order of its outputs, None
+    where no source names them. origins: what was taken from where, for a file without a bundle.
+    """
+
+    name: str
+    path: Path
+    way: Way
+    grid: Mapping[str, Any]
+    classes: tuple[str, ...] | None
+    planes: bool = False
+    origins: Mapping[str, str] | None = None
+
+    @property
+    def view(self) -> View:
+        """How a photo becomes its square."""
+        return View(self.way.size_px, self.way.cut, self.way.centre_fraction)
+
+    def answers(self, session: Any, images: Any, classes: Sequence[str]) -> Any:
+        """Figures for each of `classes`, float [n, classes]. images: float32 [n, h, w, 3], prepared.
+
+        classes: those of all files, in one order; the file's own may be another. Raises DataError.
+        """
+        shaped = np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self.planes else images
+        found = probabilities_of(self.name, session, shaped, len(classes))
+        if self.classes is None or self.classes == tuple(classes):
+            return found
+        return found[:, [self.classes.index(label) for label in classes]]
+
+
+def of_bundle(bundle: Bundle) -> list[ModelFile]:
+    """The files of a bundle's student, float32 first. Raises DataError for a contract that edgetl does not write."""
+    way = Way.of(*read_input(bundle.input))
+    return [
+        ModelFile(f"models/{file.name}", bundle.folder / "models" / file.name, way, file.input, bundle.classes)
+        for file in bundle.student_files
+    ]
+
+
+def of_paths(paths: Sequence[Path]) -> list[ModelFile]:
+    """Model files that come alone. Raises DataError for one that is no classifier, or where two know other classes."""
+    names = [path.name for path in dict.fromkeys(paths)]
+    found = [
+        _alone(path, printable(path.name if names.count(path.name) == 1 else str(path), 4096))
+        for path in dict.fromkeys(paths)
+    ]
+    known = [file for file in found if file.classes is not None]
+    for file in known[1:]:
+        if sorted(file.classes or ()) != sorted(known[0].classes or ()):
+            raise DataError(
+                f"{file.name} and {known[0].name} tell apart other classes.",
+                why=f"{file.name} has {_few(file.classes or ())}; {known[0].name} has {_few(known[0].classes or ())}",
+                fix="verify them one after the other",
+            )
+    return found
+
+
+def with_classes(file: ModelFile, names: Sequence[str], other: str | None) -> ModelFile:
+    """The file with classes, where it names none itself. names: those of another file given beside it, `other`, in the order
+    of its outputs; else of the photos, sorted, as most training code takes folders.
+
+    Raises DataError where the count of its outputs is another.
+    """
+    if file.classes is not None:
+        return file
+    outputs = read_signature(file.path).outputs
+    if outputs != len(names):
+        raise DataError(
+            f"{file.name} gives {outputs} figures for each photo.",
+            why=f"the photos are of {len(names)} classes, {_few(names)}, and no labels came with the file",
+            fix="put its labels into labels.txt beside it, one a line in the order of its outputs, or give photos of its classes",
+        )
+    told = (
+        f"those of {other}, in its order: no labels came with the file"
+        if other
+        else "the photos' folders, by name: no labels came with the file, so if all is wrong, their order may be"
+    )
+    return replace(file, classes=tuple(names), origins={**(file.origins or {}), "classes": told})
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return ", ".join(printable(name) for name in names[:6]) + more
+
+
+def _alone(path: Path, name: str) -> ModelFile:
+    found = read_signature(path)
+    labels: tuple[str, ...] | None
+    contract = _contract_of(path)
+    if contract is not None:
+        normalization, view = read_input(contract["input"])
+        labels = tuple((path.parents[1] / "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+        told = "contract.json of the bundle it lies in"
+        origins = {"preprocessing": told, "classes": "labels.txt of the bundle it lies in"}
+        way = Way.of(normalization, view)
+    else:
+        labels, where = _labels(path, found)
+        normalization, told = _normalization(found)
+        way = Way.of(normalization, View(found.size_px, "stretch", 1.0))
+        origins = {"preprocessing": f"{describe(way)}: {told}; how it cuts and resizes is a guess", "classes": where}
+    if labels is not None:
+        # As photos' folders are compared: however accents are spelt.
+        labels = tuple(unicodedata.normalize("NFC", label) for label in labels)
+    if labels is not None and len(labels) != found.outputs:
+        raise DataError(
+            f"{name} gives {found.outputs} figures for each photo.",
+            why=f"its labels, from {origins['classes']}, are {len(labels)}",
+            fix="give it the labels it was trained with, one a line in the order of its outputs",
+        )
+    if labels is not None and len(set(labels)) != len(labels):
+        raise DataError(f"The labels of {name} are not all different.", fix="name each class once")
+    return ModelFile(name, path, way, found.grid, labels, found.planes, origins)
+
+
+def _contract_of(path: Path) -> Any:
+    """contract.json of the bundle whose models/ the file lies in, if it speaks of these very bytes."""
+    place = path.resolve().parent
+    file = place.parent / "contract.json"
+    if place.name != "models" or not file.is_file() or not (place.parent / "labels.txt").is_file():
+        return None
+    try:
+        contract = json.loads(file.read_text(encoding="utf-8"))
+        promised = contract["files"][f"models/{path.name}"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return contract if promised == hashlib.sha256(path.read_bytes()).hexdigest() else None
+
+
+def _labels(path: Path, found: Signature) -> tuple[tuple[str, ...] | None, str]:
+    for beside in (path.with_suffix(".txt"), path.with_suffix(".labels.txt"), path.parent / "labels.txt"):
+        if beside.is_file():
+            text = beside.read_text(encoding="utf-8-sig", errors="replace")
+            return tuple(line.strip() for line in text.strip().splitlines()), f"{printable(beside.name)} beside it"
+    return found.labels, "the file's own metadata" if found.labels is not None else ""
+
+
+def _normalization(found: Signature) -> tuple[Normalization, str]:
+    """(numbers, where they are from) for a file whose bundle is not at hand."""
+    if found.normalization is not None:
+        return found.normalization, "the file's own metadata"
+    if found.grid["dtype"] == "float32":
+        return _MINUS_ONE_TO_ONE, "a guess, the file does not say and takes floats"
+    if not found.grid["scale"]:
+        return Normalization((0.0,) * 3, (1.0,) * 3), "a guess, the file takes bytes and tells no grid"
+    # Bytes of pixels over the whole range of its integers: real = (q - zero_point) * scale, q = pixel + the smallest.
+    smallest = -128 if found.grid["dtype"] == "int8" else 0
+    mean = float(found.grid["zero_point"] - smallest)
+    return Normalization((mean,) * 3, (1.0 / found.grid["scale"],) * 3), "pixels put straight on its input's grid"
+
+
+def are_logits(found: Any) -> bool:
+    """Whether figures [n, classes] come from before a softmax, which some exporters leave off.
+
+    >>> are_logits(np.array([[0.1, 0.9]])), are_logits(np.array([[-3.0, 4.0]]))
+    (False, True)
+    """
+    return bool(np.abs(found).max() > _MOST_PROBABILITY)
+
+
+def softmax(found: Any) -> Any:
+    """Of each row, float64 [n, classes]."""
+    powers = np.exp(found.astype(np.float64) - found.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)

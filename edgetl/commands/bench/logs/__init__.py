@@ -1,0 +1,1 @@
+"""What other tools printed, as rows of `edgetl bench`."""

@@ -1,0 +1,1 @@
+"""`edgetl bench --on`: a board over ssh, a phone over adb."""

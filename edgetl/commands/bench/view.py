@@ -1,0 +1,269 @@
+"""What `edgetl bench` shows. No decisions."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from edgetl.console.checks import print_checks
+from edgetl.core.words import printable
+
+if TYPE_CHECKING:
+    from edgetl.commands.bench.rows import Row
+
+_PLAIN_EVERY_S = 15.0
+
+
+@contextlib.contextmanager
+def progress_of(console: Console) -> Iterator[Callable[[str, Row, int, int], None]]:
+    """A line that says what is going on; on something that is no terminal, one every quarter of a minute."""
+    if not console.is_terminal:
+        last = [0.0]
+
+        def plain(doing: str, row: Row, done: int, count: int) -> None:
+            if time.monotonic() - last[0] >= _PLAIN_EVERY_S:
+                last[0] = time.monotonic()
+                console.print(
+                    f"  {doing} {printable(row.job.name)}, {done} of {count} rows done", markup=False, highlight=False
+                )
+
+        yield plain
+        return
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[state]}"),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("", total=1, state="")
+
+        def shown(doing: str, row: Row, done: int, count: int) -> None:
+            state = ""
+            if row.rounds:
+                width = row.relative_width()
+                state = f"{statistics.median(row.medians()):.3g} ms" + (f" ±{width / 2:.1%}" if width < 10 else "")
+            bar.update(
+                task, description=printable(f"{doing} {row.job.name}")[:44], completed=done, total=count, state=state
+            )
+
+        yield shown
+
+
+def print_bench(console: Console, found: Mapping[str, Any]) -> None:
+    """found: as `--json` has it."""
+    rows = found["rows"]
+    timed = [(i, row) for i, row in enumerate(rows, 1) if row.get("p50_ms") is not None]
+    about = found["machine"]
+    parts = [about.get("board") or about.get("processor") or "a device that no one named", about.get("os")]
+    parts.insert(1, f"{about['cores']} cores" if about.get("cores") else None)
+    console.print(Text(", ".join(part for part in parts if part), style="dim"), soft_wrap=True)
+    libraries = sorted({row["library"] for row in rows if row.get("library")})
+    if libraries:
+        on = f"; on {', '.join(found['input'])}" if found.get("input") else ""
+        console.print(Text(", ".join(libraries) + on, style="dim"), soft_wrap=True)
+    if timed:
+        console.print(_latencies(timed))
+        console.print(_costs(timed))
+    for i, row in enumerate(rows, 1):
+        if row["status"] != "failed" and row.get("p50_ms") is None:
+            told = [
+                f"{name} {_ms(row.get(f'{name}_ms'))}"
+                for name in ("min", "mean", "max", "std")
+                if row.get(f"{name}_ms")
+            ]
+            console.print(Text(f"{i:>2}  {_name(row)}: no median is told; {', '.join(told)} ms"))
+        if row["status"] == "failed":
+            console.print(Text.assemble((f"{i:>2}  {row['failure']}", "bold red"), f"  {_name(row)}: {row['reason']}"))
+    for note in _grouped_notes(rows):
+        console.print(Text(note, style="yellow"))
+    _print_profiles(console, rows)
+    for warning in found["disturbance"]["warnings"]:
+        console.print(Text(f"Noise: {warning}.", style="yellow"))
+    if found["interrupted"]:
+        console.print(Text("Interrupted: this is what was measured until then.", style="bold yellow"))
+    if found["comparison"]:
+        console.print(_comparison(found["comparison"]))
+    if found["checks"]:
+        print_checks(console, found)
+        for check in found["checks"]:
+            if check["status"] == "pass" and check["measured"] is None:
+                console.print(Text(f"pass {check['metric']} {check['subject']}: {check['reason']}", style="dim"))
+    if found["absent"]:
+        console.print(Text(f"Not here: {', '.join(found['absent'])} (`edgetl doctor` says why).", style="dim"))
+
+
+def _grouped_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each note, with the rows it is about; where only a percentage differs, that beside the row.
+
+    >>> _grouped_notes([{"notes": ["5% slower"]}, {"notes": ["9% slower", "odd"]}])
+    ['1 by 5%, 2 by 9%: slower', '2: odd']
+    """
+    groups: dict[str, list[str]] = {}
+    for i, row in enumerate(rows, 1):
+        for note in row["notes"]:
+            share, _, rest = note.partition(" ")
+            alike = re.fullmatch(r"\d+%", share)
+            groups.setdefault(rest if alike else note, []).append(f"{i} by {share}" if alike else str(i))
+    return [f"{', '.join(about)}: {note}" for note, about in groups.items()]
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    threads = row["threads"]
+    return f"{printable(row['name'])} on {row['backend']}" + (
+        f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
+    )
+
+
+def _table(title: str, columns: tuple[str, ...], left: tuple[str, ...]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=0, title=Text(title, style="italic"), title_justify="left")
+    for name in columns:
+        table.add_column(
+            name, justify="left" if name in left else "right", no_wrap=True, min_width=2 if name == "" else None
+        )
+    return table
+
+
+def _ms(value: float | None) -> str:
+    """Three figures, never in powers of ten.
+
+    >>> _ms(0.41234), _ms(12.345), _ms(1234.5), _ms(None)
+    ('0.412', '12.3', '1234', '–')
+    """
+    if value is None:
+        return "–"
+    return (
+        f"{value:.3f}"
+        if value < 1
+        else f"{value:.2f}"
+        if value < 10
+        else f"{value:.1f}"
+        if value < 100
+        else f"{value:.0f}"
+    )
+
+
+def _share(width: float | None) -> str:
+    """Half an interval's width.
+
+    >>> _share(0.021), _share(0.5), _share(None)
+    ('1.1%', '25%', '–')
+    """
+    if width is None:
+        return "–"
+    return f"{width / 2:.1%}" if width < 0.2 else f"{width / 2:.0%}"
+
+
+def _latencies(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
+    table = _table(
+        "Milliseconds a photo, ± half the 95% interval of the median",
+        ("", "file", "backend", "thr", "p50", "±", "p90", "p99", "runs"),
+        ("file", "backend"),
+    )
+    best = min((row["p50_ms"] for _, row in timed if row["status"] == "ok"), default=None)
+    for i, row in timed:
+        width = row.get("p50_interval_width")
+        star = "" if row["stopped"] in ("interval", None) else "*"
+        table.add_row(
+            str(i),
+            Text(printable(row["name"].removeprefix("student."))),
+            row["backend"],
+            str(row["threads"] or "–"),
+            Text(_ms(row["p50_ms"]), style="bold green" if row["p50_ms"] == best else "bold"),
+            _share(width) + star,
+            _ms(row.get("p90_ms")),
+            _ms(row.get("p99_ms")),
+            str(row.get("runs") or "–"),
+            style={"fallback": "yellow", "failed": "red"}.get(row["status"]),
+        )
+    ends = {row["stopped"] for _, row in timed} - {"interval", None}
+    if ends:
+        table.caption = Text(f"* {' or '.join(sorted(ends))} came before the interval was narrow", style="dim")
+        table.caption_justify = "left"
+    return table
+
+
+def _costs(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
+    table = _table(
+        "Milliseconds to load, and of runs; memory; where it ran; answers beside another row's",
+        ("", "load", "first", "min", "max", "std", "/s", "MB", "ran on", "same label, apart"),
+        ("ran on", "same label, apart"),
+    )
+    for i, row in timed:
+        parity, memory = row["parity"], row["memory"] or {}
+        told = f"{parity['same_label']}/{parity['images']}, {_apart(parity['max_abs'])}" if parity else "–"
+        table.add_row(
+            str(i),
+            *(_ms(row.get(f"{name}_ms")) for name in ("load", "first", "min", "max", "std")),
+            f"{row['throughput_per_s']:.0f}" if row.get("throughput_per_s") else "–",
+            f"{memory['model_bytes'] / 1e6:.0f}" if memory.get("model_bytes") else "–",
+            _placed(row["placement"]),
+            told,
+        )
+    return table
+
+
+def _apart(value: float | None) -> str:
+    return "not numbers" if value is None else f"{value:.1g}"
+
+
+def _placed(placement: Mapping[str, Any] | None) -> str:
+    """Shares of MACs by device, of ops where MACs are not counted.
+
+    >>> _placed({"shares": {"cpu": {"ops": 0.25, "macs": 0.1}, "gpu": {"ops": 0.75, "macs": 0.9}}})
+    'gpu 90% cpu 10%'
+    """
+    if placement is None:
+        return "–"
+    shares = {
+        kind: share["ops"] if share["macs"] is None else share["macs"] for kind, share in placement["shares"].items()
+    }
+    return " ".join(f"{kind} {share:.0%}" for kind, share in sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def _print_profiles(console: Console, rows: list[Mapping[str, Any]], most: int = 8) -> None:
+    for i, row in enumerate(rows, 1):
+        if row["profile_reason"]:
+            console.print(Text(f"{i:>2}  {row['profile_reason']}", style="dim"))
+        if not row["profile"]:
+            continue
+        # LiteRT cuts to whole microseconds: a tiny model's ops may all be none.
+        total = sum(op["ms"] for op in row["profile"]) or 1.0
+        table = _table(f"Slowest ops of {_name(row)}", ("op", "name", "ms", "share"), ("op", "name"))
+        for op in row["profile"][:most]:
+            table.add_row(
+                Text(printable(op["op"])[:27]),
+                Text(printable(op["name"])[:36]),
+                _ms(op["ms"]),
+                f"{op['ms'] / total:.0%}",
+            )
+        console.print(table)
+
+
+def _comparison(found: Mapping[str, Any]) -> Text:
+    low, high = found["interval"]
+    verdict = {
+        "slower": (f"slower: wholly past {found['max_ratio']:g}", "bold red"),
+        "within": (f"within {found['max_ratio']:g}", "bold green"),
+        "undecided": (f"undecided: on both sides of {found['max_ratio']:g}; give it more --seconds", "bold yellow"),
+    }[found["verdict"]]
+    again = found.get("again")
+    told = ""
+    if again:
+        least, most = again["interval"]
+        told = f"; again in new processes {again['ratio']:.3f} ({least:.3f} to {most:.3f})"
+    return Text.assemble(
+        f"{found['candidate']} takes {found['ratio']:.3f} times as long as {found['baseline']} "
+        f"(95% interval {low:.3f} to {high:.3f}, {found['pairs']} pairs of rounds){told}: ",
+        verdict,
+    )

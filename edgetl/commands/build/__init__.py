@@ -1,0 +1,1 @@
+"""`edgetl build`, `edgetl plan` and `edgetl init`."""

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgetl.console.checks import print_checks
+from edgetl.core.words import human_bytes, percent
+from edgetl.stages.catalogue import describe_step
+
+if TYPE_CHECKING:
+    from edgetl.stages.plan import Plan
+
+
+def models_table(report: Mapping[str, Any]) -> Table:
+    """One row a file and runtime; fits 80 columns."""
+    first: Mapping[str, Any] = next(iter(next(iter(report["models"]))["latency"].values()), {})
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        title=f"{report['target']['name']}: {report['dataset']['n_test']} test photos",
+        caption=f"ms: p50 and p90, {first.get('runs', 0)} runs, {first.get('threads', 0)} thread, on {first.get('processor', '?')}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name, justify in (
+        ("file", "left"),
+        ("runtime", "left"),
+        ("top-1", "right"),
+        ("95%", "right"),
+        ("p50", "right"),
+        ("p90", "right"),
+        ("size", "right"),
+    ):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for model in report["models"]:
+        name = model["file"].removeprefix("models/")
+        for runtime, accuracy in model["accuracy"].items():
+            latency = model["latency"][runtime]
+            low, high = accuracy["interval"]
+            table.add_row(
+                Text(name, style="bold" if model["ships"] else ""),
+                runtime,
+                percent(accuracy["top1"]),
+                f"{percent(low)}-{percent(high)}",
+                f"{latency['p50_ms']:.2f}",
+                f"{latency['p90_ms']:.2f}",
+                human_bytes(model["bytes"]),
+            )
+    return table
+
+
+def print_result(console: Console, report: Mapping[str, Any], out: str) -> None:
+    """The closing words of a build."""
+    console.print()
+    console.print(models_table(report))
+    print_checks(console, report)
+    seconds = sum(stage["seconds"] for stage in report["stages"])
+    console.print(
+        f"\n{out}/report.html  ({seconds:.0f} s, {sum(1 for stage in report['stages'] if stage['cached'])} of {len(report['stages'])} stages cached)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def plan_table(plan: Plan, cached: Mapping[str, bool]) -> Table:
+    """What a build would do."""
+    table = Table(title=f"Plan for {plan.target.name}", title_justify="left")
+    for name in ("step", "what", "with", "cache"):
+        table.add_column(name, overflow="fold")
+    for step in plan.steps:
+        shown = {
+            key: step.options[key]
+            for key in ("backbone", "weights", "input_size_px", "epochs", "learning_rate", "runs")
+            if key in step.options
+        }
+        table.add_row(
+            step.name,
+            describe_step(step.name),
+            ", ".join(f"{key} {value}" for key, value in shown.items()),
+            Text("cached", style="green") if cached[step.name] else Text("to run", style="yellow"),
+        )
+    return table

@@ -1,0 +1,283 @@
+"""What `edgetl inspect` shows: facts in words first, then tables. No decisions.
+
+Names and messages come from files of strangers: formats.census.printable escaped them, and they are given to rich as
+Text, so that neither the terminal nor rich takes them for commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgetl.console.bundle import AS_BUILT, BAD, Row, print_missing
+from edgetl.core.words import human_bytes
+
+_NAMED = 3
+
+
+def human_count(count: float) -> str:
+    """Three digits.
+
+    >>> human_count(2309184), human_count(64), human_count(8.4e9)
+    ('2.31 M', '64', '8.4 G')
+    """
+    for unit in ("", " k", " M"):
+        if count < 999.5:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:.3g} G"
+
+
+def print_inspection(console: Console, found: Row, *, list_ops: bool) -> None:
+    """One section a model file."""
+    for model in found["models"]:
+        if "error" in model:
+            console.print(Text(model["file"], style="bold"))
+            console.print(Text("could not be read: the message at the end says why\n", style="red"))
+        else:
+            _print_model(console, model, list_ops)
+    print_missing(console, found)
+
+
+def _print_model(console: Console, model: Row, list_ops: bool) -> None:
+    console.print(Text(model["file"], style="bold"), soft_wrap=True)
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(no_wrap=True, style="dim")
+    facts.add_column(overflow="fold")
+    for label, text, style in _facts(model):
+        facts.add_row(label, Text(text, style=style))
+    console.print(facts)
+    console.print(_types_table(model))
+    console.print(_tensors_table(model))
+    if list_ops:
+        console.print(_ops_table(model))
+
+
+def _facts(model: Row) -> Iterator[tuple[str, str, str]]:
+    """(label, text, style)."""
+    share = model["integer_share"]
+    yield "is", f"{model['kind']}; {human_bytes(model['bytes'])}, sha256 {model['sha256'][:12]}", "bold"
+    if AS_BUILT.get(model.get("as_built", "unread"), ("", ""))[0]:
+        yield "bundle", *AS_BUILT[model["as_built"]]
+    yield "says", _metadata(model), ""
+    for label in ("input", "output"):
+        for end in model[f"{label}s"]:
+            yield label, _endpoint(end), ""
+    on_integers = "" if share is None else f", {100 * share:.3g} % of them on integers by the file"
+    yield "work", f"{human_count(model['macs'])} MACs{on_integers}", ""
+    if model["macs_unknown"]:
+        yield "", f"not counted: {', '.join(model['macs_unknown'])}", BAD
+    peak = model["peak_memory"]
+    if peak:
+        yield (
+            "memory",
+            f"{human_bytes(peak['bytes'])} of activations at least, at {peak['type']} {_short(peak['op'])}",
+            "",
+        )
+    yield from _float_facts(model)
+    yield from _grid_facts(model)
+    yield from _runtime_facts(model)
+    yield from _roofline_facts(model)
+    for note in model["notes"]:
+        yield "note", note, ""
+
+
+def _metadata(model: Row) -> str:
+    meta = model["metadata"]
+    labels = "no labels inside" if meta["labels"] is None else f"{meta['labels']} labels inside"
+    parts = [f"“{meta['description']}”" if meta["description"] else "no description", labels]
+    if model["format"] == "onnx":
+        opsets = ", ".join(f"{name} {version}" for name, version in meta["opsets"].items())
+        parts.append(f"by {meta['producer'] or 'nobody named'}, opset {opsets}, IR {meta['ir_version']}")
+    elif meta["signatures"]:
+        parts.append(f"signature {', '.join(meta['signatures'])}")
+    if meta["entries"]:
+        parts.append("metadata " + ", ".join(_short(name, 40) for name in meta["entries"]))
+    return "; ".join(parts)
+
+
+def _endpoint(end: Row) -> str:
+    shape = "×".join(str(size) for size in end["shape"])
+    text = f"{_short(end['name'])}: {end['dtype']} {shape}"
+    if end["scale"] is not None:
+        low, high = end["range"]
+        text += f", step {end['scale']:.6g}, zero point {end['zero_point']}: {low:.4g} to {high:.4g}"
+    return text
+
+
+def _float_facts(model: Row) -> Iterator[tuple[str, str, str]]:
+    islands = model["float_islands"]
+    for place, style in (("middle", BAD), ("input", ""), ("output", "")):
+        rows = [island for island in islands if island["place"] == place]
+        for island in rows[:_NAMED]:
+            words = [f"{kind} {_short(name)}" for kind, name in zip(island["types"], island["ops"], strict=True)]
+            where = "float between quantized tensors" if place == "middle" else f"float at the {place}"
+            more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+            yield "island", f"{where}: {', '.join(words[:_NAMED])}{more}", style
+        if len(rows) > _NAMED:
+            macs = sum(island["macs"] for island in rows[_NAMED:])
+            yield (
+                "",
+                f"and {len(rows) - _NAMED} more such islands with {human_count(macs)} MACs (--json names all)",
+                style,
+            )
+    kernels = sum(island["float_kernels"] for island in islands if island["place"] == "middle")
+    if kernels and model["format"] == "onnx":
+        yield "", f"{kernels} ops have float weights between quantized tensors: a runtime may quantize them anew", BAD
+    middle = [row for row in model["conversions"] if row["place"] == "middle"]
+    if middle:
+        shown = ", ".join(f"{row['type']} {_short(row['op'])} ({row['from']} to {row['to']})" for row in middle[:2])
+        yield "changes", f"{len(middle)} conversions between quantized ops: {shown}", BAD
+    if not islands and not middle and model["integer_share"]:
+        yield "islands", "none: no float op and no conversion between quantized ops", ""
+
+
+def _grid_facts(model: Row) -> Iterator[tuple[str, str, str]]:
+    ranges, weights = model["ranges"], model["weights"]
+    if ranges["grids"]:
+        yield "ranges", ranges["verdict"], BAD if ranges["calibrated"] is False else ""
+        worst = sorted((row for row in ranges["rows"] if row["share"] > 0), key=lambda row: -row["share"])
+        for row in worst[: _NAMED if ranges["calibrated"] is False else 1]:
+            why = "; its grid also serves a tensor beside it" if row["shared"] else ""
+            yield (
+                "",
+                f"{_short(row['op'])}: {row['low']:.3g} to {row['high']:.3g} after {row['activation']}: {100 * row['share']:.0f} % wasted{why}",
+                "",
+            )
+    said = [
+        f"{words}: {', '.join(f'{count} {kind}' for kind, count in weights[key].items())}"
+        for key, words in (("per_channel", "per channel"), ("per_tensor", "per tensor"), ("float", "float"))
+        if weights[key]
+    ]
+    if said:
+        yield "weights", "; ".join(said), ""
+    if weights["channels"]:
+        text = f"{weights['zero_channels']} of {weights['channels']} channels are all zero, {weights['weak_channels']} use under 1/8 of the grid"
+        worst = weights["worst"]
+        if worst:
+            text += f"; worst: {_short(worst['op'])}, {worst['weak_channels']} of {worst['channels']}, channel {worst['channel']} at most ±{worst['max_abs_q']}"
+        yield "", text, BAD if weights["weak_channels"] * 20 > weights["channels"] else ""
+    if model["biases_at_limits"]:
+        rows = model["biases_at_limits"]
+        count = sum(row["count"] for row in rows)
+        yield (
+            "biases",
+            f"{count} at the end of int32, cut off there: {', '.join(_short(row['op']) for row in rows[:_NAMED])}",
+            BAD,
+        )
+
+
+def _runtime_facts(model: Row) -> Iterator[tuple[str, str, str]]:
+    runtime = model["runtime"]
+    if "refused" in runtime:
+        yield "runtime", f"{runtime['name']} refuses it: {runtime['refused']}", "bold red"
+        return
+    if "left" in runtime:
+        left = ", ".join(f"{row['type']} {_short(row['op'])}".strip() for row in runtime["left"][:6])
+        more = f" and {len(runtime['left']) - 6} more" if len(runtime["left"]) > 6 else ""
+        yield (
+            "runtime",
+            f"{runtime['name']} takes {runtime['delegated']} ops, leaves {left + more if left else 'none'}",
+            "",
+        )
+        return
+    yield "runtime", runtime["name"], ""
+    share, promised = runtime["fused_share"], model["integer_share"]
+    if share is not None and (promised or model["ranges"]["grids"]):
+        least = "at least " if runtime["unmatched"] and share < 1 else ""
+        bad = (promised is not None and share < min(0.95, promised - 0.01)) or share < 0.5
+        yield (
+            "",
+            f"{least}{100 * share:.3g} % of the {'counted ' if model['macs_unknown'] else ''}MACs in integer ops after optimization",
+            BAD if bad else "",
+        )
+    yield "", ", ".join(f"{count} {kind}" for kind, count in runtime["ops"].items()), ""
+
+
+def _roofline_facts(model: Row) -> Iterator[tuple[str, str, str]]:
+    bound = model.get("roofline")
+    if bound is None:
+        return
+    if bound["total_ms"] is not None:
+        parts = [f"{words} {bound[key]:.3g} ms" for key, words in (("compute_ms", "computing alone"), ("memory_ms", "memory alone")) if bound[key] is not None]  # fmt: skip
+        yield "bound", f"{bound['target']}: {bound['total_ms']:.3g} ms by the roofline ({', '.join(parts)})", ""
+    for text in bound["lacking"]:
+        yield "bound" if bound["total_ms"] is None else "", f"{bound['target']}: {text}", ""
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name, justify in columns:
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    return table
+
+
+def _types_table(model: Row) -> Table:
+    table = _table(("op", "left"), ("count", "right"), ("computes in", "left"), ("MACs", "right"), ("weights", "right"))
+    for row in model["ops_by_type"]:
+        kinds = ", ".join(
+            name if count == row["count"] else f"{count} {name}" for name, count in row["precisions"].items()
+        )
+        table.add_row(
+            Text(row["type"]),
+            str(row["count"]),
+            kinds,
+            human_count(row["macs"]) if row["macs"] else "-",
+            human_bytes(row["weight_bytes"]) if row["weight_bytes"] else "-",
+        )
+    return table
+
+
+def _tensors_table(model: Row) -> Table:
+    table = _table(("tensors", "left"), ("type", "left"), ("count", "right"), ("bytes", "right"))
+    for row in model["tensors_by_dtype"]:
+        table.add_row(f"{row['use']}s", Text(row["dtype"]), str(row["count"]), human_bytes(row["bytes"]))
+    return table
+
+
+def _ops_table(model: Row) -> Table:
+    """Every op in order. scales: of its weights; 1 is per tensor."""
+    table = _table(
+        ("", "right"),
+        ("op", "left"),
+        ("type", "left"),
+        ("in to out", "left"),
+        ("MACs", "right"),
+        ("weights", "right"),
+        ("scales", "right"),
+    )
+    # What is left for the names after everything else at its usual width, in 80 columns.
+    table.columns[1].min_width, table.columns[2].max_width, table.columns[3].max_width = 18, 17, 9
+    for position, op in enumerate(model["ops"]):
+        kernel = op["kernel"]
+        table.add_row(
+            str(position),
+            Text(_short(op["name"], 40)),
+            Text(op["type"]),
+            Text(_passage(op)),
+            "?" if op["macs"] is None else human_count(op["macs"]) if op["macs"] else "-",
+            human_bytes(op["weight_bytes"]) if op["weight_bytes"] else "-",
+            str(kernel["scales"] or "float") if kernel is not None else "",
+        )
+    return table
+
+
+def _passage(op: Row) -> str:
+    """The types an op takes and gives, once where they are the same; what became of it where it does not run."""
+    reads, writes = (", ".join(dict.fromkeys(op[side])) for side in ("reads", "writes"))
+    if op["part"] in ("fused", "folded"):
+        return f"({op['part']})"
+    return reads if reads == writes else f"{reads} to {writes}"
+
+
+def _short(name: str, limit: int = 44) -> str:
+    """A long name by its end, where converters put what differs.
+
+    >>> _short("model/block_1/depthwise", 12)
+    '…1/depthwise'
+    """
+    return name if len(name) <= limit else "…" + name[1 - limit :]

@@ -1,0 +1,108 @@
+"""`edgetl targets`: devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgetl.console.options import JsonOption
+from edgetl.console.output import print_json, stdout
+from edgetl.core.words import human_bytes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from edgetl.targets.target import Target
+
+targets_app = typer.Typer(help="Devices a model can be built for.", no_args_is_help=True)
+
+
+@targets_app.command("list")
+def targets_list(as_json: JsonOption = False) -> None:
+    """Every shipped target."""
+    from edgetl.targets.target import read_target, shipped_targets
+
+    targets = [read_target(path) for path in shipped_targets().values()]
+    if as_json:
+        print_json({"targets": [target.model_dump(mode="json") for target in targets]})
+    else:
+        stdout().print(targets_table(targets))
+
+
+@targets_app.command("show")
+def targets_show(
+    name: Annotated[str, typer.Argument(help="A target's name or a .toml file.")],
+    as_json: JsonOption = False,
+    toml: Annotated[bool, typer.Option("--toml", help="The file itself, to copy and edit.")] = False,
+) -> None:
+    """One target: its device, budget, references and sources."""
+    from edgetl.targets.target import load_target, shipped_targets
+
+    target = load_target(name)
+    if toml:
+        typer.echo(shipped_targets().get(name, Path(name)).read_text(encoding="utf-8"), nl=False)
+        return
+    if as_json:
+        print_json({"target": target.model_dump(mode="json"), "is_this_machine": target.is_this_machine()})
+        return
+    print_target(stdout(), target)
+
+
+@targets_app.command("check")
+def targets_check(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Target files; all shipped ones when none is given.")
+    ] = None,
+) -> None:
+    """Read target files and name every fault."""
+    from edgetl.targets.target import read_target, shipped_targets
+
+    for path in files or list(shipped_targets().values()):
+        stdout().print(f"{read_target(path).name}: good")
+
+
+def targets_table(targets: Sequence[Target]) -> Table:
+    """Name, device, precision, budget."""
+    from rich.table import Table
+
+    table = Table()
+    for name, justify in (
+        ("target", "left"),
+        ("device", "left"),
+        ("ships", "left"),
+        ("max size", "right"),
+        ("max p90", "right"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for target in targets:
+        limit = target.budget.latency_p90_ms
+        table.add_row(
+            target.name,
+            target.device.description,
+            target.precision,
+            human_bytes(target.budget.model_bytes),
+            f"{limit:g} ms" if limit else "-",
+        )
+    return table
+
+
+def print_target(console: Console, target: Target) -> None:
+    """Everything a target file says, in lines."""
+    device, budget = target.device, target.budget
+    console.print(f"[bold]{target.name}[/bold]  {device.description}")
+    console.print(f"{device.processor}; {device.architecture}, {device.os}, {device.cores} cores")
+    console.print(f"ships {target.precision} on {', '.join(target.runtimes)}")
+    limit = f", p90 at most {budget.latency_p90_ms:g} ms on {budget.threads} thread(s)" if budget.latency_p90_ms else ""
+    console.print(f"budget: top-1 drop at most {budget.top1_drop_pp:g} points, {budget.model_bytes} bytes{limit}")
+    console.print(f"  {budget.reason}")
+    for reference in target.references:
+        console.print(
+            f"reference: {reference.model} {reference.precision} at {reference.input_size_px} px, {reference.runtime} {reference.processor} {reference.threads}: {reference.latency_ms:g} ms ({reference.statistic}; {reference.source})",
+            markup=False,
+        )
+    for source in target.sources:
+        console.print(f"source of {', '.join(source.facts)}: {source.where}", markup=False)

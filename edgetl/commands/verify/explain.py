@@ -1,0 +1,163 @@
+"""Diagnoses of a verification: of a file whose accuracy is off, and of an app whose answers are not its file's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetl.bundle.golden import golden_index, golden_tensor, plain_name
+from edgetl.bundle.model_files import ModelFile
+from edgetl.commands.verify.answers import Answers, after_the_net, agrees, by_answers
+from edgetl.commands.verify.diagnosis import MOST_PHOTOS, as_recorded, by_labels, diagnose, stratified
+from edgetl.commands.verify.versions import opened
+from edgetl.core.progress import Progress
+from edgetl.tasks.photos.contract import Normalization, View
+from edgetl.tasks.photos.decode import load_view
+from edgetl.tasks.photos.mistakes import Way, decode, describe, image_of, pixels_of, wrong_ways
+
+# Labels say little of a photo: another filter changes one in twenty.
+_MOST_ANSWERS = 300
+# golden_numbers rounds to a thousandth; below these no photo's answer knows the difference.
+_SAME_MEAN_PX, _SAME_SCALE = 0.01, 1e-4
+
+
+def explain_accuracy(
+    file: ModelFile,
+    backend: str,
+    paths: Sequence[Path],
+    labels: Sequence[int],
+    digests: Sequence[str],
+    progress: Progress,
+    *,
+    classes: Sequence[str],
+    expected: Mapping[str, Any] | None,
+    golden: Path | None,
+) -> dict[str, Any]:
+    """What diagnosis.diagnose finds of a file on some of the photos, {of: "accuracy", file, backend, expected, ...}.
+
+    expected: {top1, n, by}: how right it should be, and who says so; None where nobody does. golden: the bundle's, whose
+    tensors tell by themselves how they were made. Raises DataError.
+    """
+    chosen = stratified(labels, digests, MOST_PHOTOS)
+    wanted = np.array([labels[i] for i in chosen])
+    with opened([file], [backend]) as (sessions, _):
+        ((_, session),) = sessions.values()
+        found = diagnose(
+            file,
+            session,
+            [paths[i] for i in chosen],
+            by_labels(wanted),
+            progress,
+            classes=classes,
+            enough=None if expected is None else as_recorded(expected["top1"], expected["n"]),
+        )
+    found = _told(file, backend, found, golden)
+    return {"of": "accuracy", **found, "expected": expected}
+
+
+def explain_answers(
+    file: ModelFile,
+    backend: str,
+    answers: Answers,
+    paths: Sequence[Path],
+    labels: Sequence[int],
+    digests: Sequence[str],
+    progress: Progress,
+    *,
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """The same of an app's answers: which mistake makes this file answer as the app did. Raises DataError."""
+    chosen = stratified([labels[i] for i in answers.positions], [digests[i] for i in answers.positions], _MOST_ANSWERS)
+    with opened([file], [backend]) as (sessions, _):
+        ((_, session),) = sessions.values()
+        found = diagnose(
+            file,
+            session,
+            [paths[answers.positions[i]] for i in chosen],
+            by_answers(answers, chosen),
+            progress,
+            classes=classes,
+            enough=agrees(answers),
+            more=after_the_net(file, classes, session.output_step),
+        )
+    return {
+        "of": "answers",
+        **_told(file, backend, found, None),
+        "answered": len(answers.positions),
+        "strangers": answers.strangers,
+        "has_probabilities": answers.probabilities is not None,
+    }
+
+
+def _told(file: ModelFile, backend: str, found: dict[str, Any], golden: Path | None) -> dict[str, Any]:
+    """A diagnosis as plain data, with what golden/ says to it: one more outcome, "contract changed"."""
+    ways: list[Way] = found.pop("ways")
+    made_with = None if golden is None else _way_of_golden(golden, file)
+    changed = made_with is not None and not _same_way(made_with, file.way)
+    return {
+        "file": file.name,
+        "backend": backend,
+        # Tensors that a build wrote down say more than any accuracy.
+        **(found | {"outcome": "contract changed"} if changed else found),
+        "contract": describe(file.way),
+        "wanted": [describe(way) for way in ways],
+        "made_golden": [] if golden is None else golden_made_by(golden, ways),
+        "golden_made_with": None if made_with is None else describe(made_with),
+    }
+
+
+def _way_of_golden(golden: Path, file: ModelFile) -> Way | None:
+    """How golden/'s tensors were made, where that is a usual cut and a mean and a scale: what contract.json said then."""
+    cuts = [mistake.way for mistake in wrong_ways(file.way, file.grid) if mistake.fields == ("cut",)]
+    for way in (file.way, *(way for way in cuts if way.cut != "letterbox")):
+        numbers = golden_numbers(golden, View(way.size_px, way.cut, way.centre_fraction))
+        if numbers is not None:
+            return replace(way, normalization=numbers)
+    return None
+
+
+def _same_way(a: Way, b: Way) -> bool:
+    """Whether cut and numbers are the same, the latter as far as a line through float32 values gives them."""
+    if (a.cut, a.centre_fraction) != (b.cut, b.centre_fraction) or a.normalization is None or b.normalization is None:
+        return False
+    means = np.subtract(a.normalization.mean, b.normalization.mean)
+    scales = np.divide(a.normalization.scale, b.normalization.scale)
+    return bool((np.abs(means) < _SAME_MEAN_PX).all() and (np.abs(scales - 1) < _SAME_SCALE).all())
+
+
+def golden_made_by(folder: Path, ways: Sequence[Way]) -> list[bool]:
+    """Of each way, whether it makes golden's own float32 tensors from golden's photos; none does without golden/."""
+    index, same = golden_index(folder), [True] * len(ways)
+    for row in index:
+        for i, way in enumerate(ways):
+            pixels = pixels_of(decode(folder / plain_name(row["photo"]), upright=way.upright), way)
+            made = image_of(pixels, way, {"dtype": "float32"})
+            written = golden_tensor(folder, row, "float32", View(way.size_px, way.cut, way.centre_fraction))
+            # One float32 step of the largest: (pixel - mean) * (1 / scale) may be computed in another order.
+            same[i] = same[i] and bool(np.allclose(made, written, rtol=0, atol=1e-6 * max(1.0, np.abs(written).max())))
+    return [bool(index) and one for one in same]
+
+
+def golden_numbers(folder: Path, view: View) -> Normalization | None:
+    """The mean and scale that golden's tensors were made with, to three digits after the point; None where no such numbers
+    bring its photos to them: a straight line through pixels and values of each colour."""
+    pairs = [
+        (load_view(folder / plain_name(row["photo"]), view), golden_tensor(folder, row, "float32", view))
+        for row in golden_index(folder)
+    ]
+    if not pairs:
+        return None
+    mean, scale = [], []
+    for channel in range(3):
+        pixels = np.concatenate([seen[..., channel].ravel() for seen, _ in pairs]).astype(np.float64)
+        values = np.concatenate([made[..., channel].ravel() for _, made in pairs]).astype(np.float64)
+        slope, start = np.polyfit(pixels, values, 1) if np.ptp(pixels) else (0.0, 0.0)
+        if not slope or np.abs(slope * pixels + start - values).max() > 1e-4 * max(1.0, np.abs(values).max()):
+            return None
+        mean.append(round(float(-start / slope), 3))
+        scale.append(round(float(1 / slope), 3))
+    return Normalization((mean[0], mean[1], mean[2]), (scale[0], scale[1], scale[2]))

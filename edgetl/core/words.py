@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import unicodedata
+
+
+def human_bytes(count: float) -> str:
+    """Decimal units, three digits.
+
+    >>> human_bytes(608480), human_bytes(14_200_000), human_bytes(12)
+    ('608 kB', '14.2 MB', '12 B')
+    """
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def percent(value: float) -> str:
+    """A share in percent, one digit after the point.
+
+    >>> percent(0.9156)
+    '91.6'
+    """
+    return f"{100 * value:.1f}"
+
+
+# One name may be long (converters chain the names of the ops they merged); a hostile one may be a megabyte.
+NAME_CHARACTERS = 200
+
+
+def printable(text: str | bytes, limit: int = NAME_CHARACTERS) -> str:
+    r"""Text from a file as a terminal may see it: what does not print (escape sequences, direction marks) escaped.
+
+    >>> printable("conv" + chr(27) + "[2J")
+    'conv\\x1b[2J'
+    """
+    if isinstance(text, bytes):
+        text = text[: 4 * limit].decode("utf-8", "replace")
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def of_threads(count: int) -> str:
+    """A number of threads in words.
+
+    >>> of_threads(1), of_threads(4)
+    ('1 thread', '4 threads')
+    """
+    return f"{count} thread{'' if count == 1 else 's'}"
+
+
+def composed(label: str) -> str:
+    """A class's name however a file system spells its accents."""
+    return unicodedata.normalize("NFC", label)

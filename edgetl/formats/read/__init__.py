@@ -1,0 +1,1 @@
+"""Model files read into a census, and what follows from it."""

@@ -1,0 +1,1 @@
+"""Latency without the device: published figures, a model of them, intervals, rooflines."""

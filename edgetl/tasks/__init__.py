@@ -1,0 +1,1 @@
+"""What a net is trained to do. One folder per task."""

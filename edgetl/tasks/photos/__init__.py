@@ -1,0 +1,1 @@
+"""Classifying photos: decoding, preprocessing, batches, and the mistakes apps make with them."""
