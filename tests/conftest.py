@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parent.parent
 MakePhoto = Callable[..., Path]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The checkout: where targets/ lies, and where a subprocess finds the package."""
     return REPOSITORY

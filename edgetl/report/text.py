@@ -27,6 +27,7 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
 def span(values: Sequence[float], write: Callable[[float], str]) -> str:
     """The smallest to the largest as one text; the unit once.
 
+    >>> from edgetl.core.figures import ms
     >>> span([7.0, 6.84], ms), span([0.9, 0.9], percent)
     ('6.84 to 7.00\\xa0ms', '90.0\\xa0%')
     """

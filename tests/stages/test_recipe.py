@@ -101,7 +101,7 @@ def test_the_width_multiplier_is_over_0_and_up_to_1_4(alpha, fits, role):
     else:
         with pytest.raises(
             UsageError,
-            match=rf"{role}.backbone 'mobilenetv2-{float(alpha)}': the width multiplier must be in \(0, 1.4\]",
+            match=rf"{role}.backbone: the width multiplier must be in \(0, 1.4\], given 'mobilenetv2-{alpha}'",
         ):
             make_recipe(recipe)
 

@@ -106,7 +106,7 @@ FAULTS = {
     "a runtime that is none": (
         "litert-cpu",
         "tflite-cpu",
-        r"runtimes\.0: Input should be 'litert-cpu'.*given 'tflite-cpu'",
+        r"runtimes\.0: must be one of litert-cpu, .*ort-qnn, .*rknn, given 'tflite-cpu'",
     ),
     "no runtime": ('["litert-cpu"]', "[]", "runtimes: "),
     "a precision that is none": (

@@ -280,7 +280,7 @@ def test_the_child_s_limits_hold(program, code, repository):
     ],
 )
 def test_a_child_that_dies_is_told(program, error, said, sound, monkeypatch):
-    monkeypatch.setattr(module, "_CHILD", program)
+    monkeypatch.setattr(module, "command_line", lambda *_: [sys.executable, "-c", program])
     with pytest.raises(error, match=said):
         examine(sound / "net.tflite", timeout_s=0.5 if "sleep" in program else 60)
 
