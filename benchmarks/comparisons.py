@@ -27,7 +27,7 @@ from edgetl.core import machine
 
 # The nets are the tests' own.
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.bench.models import write
+from tests.models import write
 
 HEADER = [
     "backend",
