@@ -16,7 +16,7 @@ from edgetl.report import plots, text
 from edgetl.report.parity import parity_view
 from edgetl.report.quantization import quantization_view
 from edgetl.stages.catalogue import describe_step
-from edgetl.verdicts.words import figure, metric
+from edgetl.verdicts.words import figure_in_page, metric
 
 # Above this the matrix is megabytes of empty cells: the page names the worst classes and confusions instead.
 _MATRIX_CLASSES = 60
@@ -40,7 +40,7 @@ def render_html(report: Mapping[str, Any], thumbnails: Mapping[str, bytes] | Non
         size=figures.size,
         count=figures.count,
         duration=figures.duration,
-        figure=figure,
+        figure=figure_in_page,
         small=figures.small,
         decibels=figures.decibels,
         interval_pp=text.interval_pp,
@@ -79,7 +79,7 @@ def _verdict(checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The worst status, a word for it and one sentence."""
     by_status: dict[str, list[str]] = {}
     for check in checks:
-        by_status.setdefault(check["status"], []).append(metric(check["metric"])[0].lower())
+        by_status.setdefault(check["status"], []).append(metric(check["metric"]).label.lower())
 
     def named(status: str) -> str:
         return ", ".join(dict.fromkeys(by_status[status]))
@@ -142,8 +142,8 @@ def _check_groups(checks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Checks by metric, in the order they came, each with the geometry of its bar."""
     groups: dict[str, dict[str, Any]] = {}
     for check in checks:
-        label, what, _ = metric(check["metric"])
-        group = groups.setdefault(check["metric"], {"label": label, "what": what, "checks": []})
+        words = metric(check["metric"])
+        group = groups.setdefault(check["metric"], {"label": words.label, "what": words.compares, "checks": []})
         group["checks"].append({**check, "bar": _check_bar(check)})
     return list(groups.values())
 

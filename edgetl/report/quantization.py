@@ -12,7 +12,7 @@ from typing import Any
 
 from edgetl.core import figures
 from edgetl.report import plots, text
-from edgetl.verdicts.words import figure
+from edgetl.verdicts.words import figure_in_page
 
 _MOST_SENSITIVE = 10
 _WORST = 5
@@ -47,7 +47,7 @@ def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
         "top1": figures.percent(attempt["top1"]),
         "float_top1": figures.percent(attempt["float_top1"]),
         "lost_gained": f"{attempt['lost']}, {attempt['gained']}",
-        "drop": figure(attempt["drop_pp"], "top1_drop_pp"),
+        "drop": figure_in_page(attempt["drop_pp"], "top1_drop_pp"),
         "interval": text.interval_pp(attempt["interval_pp"]),
         "same_label": figures.percent(attempt["same_label"]),
         "divergence": f"{attempt['divergence']:.4f}",

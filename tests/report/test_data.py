@@ -118,7 +118,7 @@ def test_the_drop_is_judged_against_the_float_student_on_the_same_photos(lost, g
     assert check.measured == pytest.approx(100 * (lost - gained) / n)
     assert check.interval[0] < check.measured < check.interval[1]
     assert (check.subject, check.limit) == ("student.int8.tflite@litert-cpu", PI.budget.top1_drop_pp)
-    assert f"float student alone: {lost}, by this file alone: {gained}, of {n} photos" in check.reason
+    assert f"only the float student is right on {lost}, only this file on {gained}, of {n} photos" in check.reason
 
 
 def test_what_is_inconclusive_says_how_many_photos_it_would_take():
@@ -126,7 +126,7 @@ def test_what_is_inconclusive_says_how_many_photos_it_would_take():
     assert check.status == "inconclusive"
     assert "about " in check.reason and "test photos would decide it" in check.reason
     at_the_limit = one(judge(PI, MODELS, measured(drop=pair(3, 2, 100))), "top1_drop_pp")
-    assert at_the_limit.status == "inconclusive" and "the drop is the limit itself" in at_the_limit.reason
+    assert at_the_limit.status == "inconclusive" and "the drop is exactly the limit" in at_the_limit.reason
 
 
 def test_each_shipped_file_is_judged_and_no_other():

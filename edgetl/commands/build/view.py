@@ -58,7 +58,7 @@ def print_result(console: Console, report: Mapping[str, Any], out: str) -> None:
     """The closing words of a build."""
     console.print()
     console.print(models_table(report))
-    print_checks(console, report)
+    print_checks(console, report["checks"])
     seconds = sum(stage["seconds"] for stage in report["stages"])
     console.print(
         f"\n{out}/report.html  ({seconds:.0f} s, {sum(1 for stage in report['stages'] if stage['cached'])} of {len(report['stages'])} stages cached)",
