@@ -56,3 +56,45 @@ class SplitJson(TypedDict):
     left_out: list[LeftOut]
     duplicates: int
     fingerprint: str
+
+
+class Answer(TypedDict):
+    """The top-1 class of one version for one photo."""
+
+    label: str
+    probability: float
+
+
+class FlippedPhoto(TypedDict):
+    """A test photo that some file of the student answers differently than the float student. says: version -> answer."""
+
+    thumbnail: str
+    name: str
+    sha256: str
+    label: str
+    says: dict[str, Answer]
+
+
+class FlipsJson(TypedDict):
+    """flips/flips.json, which the verify stage writes. n: of all such photos; photos: the first of them."""
+
+    n: int
+    photos: list[FlippedPhoto]
+
+
+# "from", a keyword, is one of the keys. weights: "imagenet", "file", "teacher" or "none"; how, why: in words.
+WeightsSource = TypedDict(
+    "WeightsSource",
+    {
+        "weights": str,
+        "from": str,
+        "how": str,
+        "why": str,
+        "file": str,
+        "sha256": str,
+        "trained_at_px": int,
+        "used_at_px": int,
+        "fetch_failed": bool,
+    },
+    total=False,
+)
