@@ -31,7 +31,7 @@ class Check:
     """One verdict. pass: the whole interval is inside the limit; fail: all of it is past the limit; inconclusive: the limit
     is inside the interval; unmeasured: it could not be measured here, and `reason` says why.
 
-    interval: None for an exact figure. estimated: the figure was not measured, and the user lets it decide all the same.
+    interval: None for an exact figure. estimated: the figure was not measured, but the user allowed it to decide.
     """
 
     metric: str
