@@ -8,17 +8,17 @@ from rich.text import Text
 
 Row = Mapping[str, Any]
 BAD = "bold yellow"
-# inspection.as_built -> what is said of it, in which style.
+# How a file compares with its bundle's report (bundle.files.as_built) -> the words for it, their style.
 AS_BUILT = {
-    "unchanged": ("as built: its sha256 is the report's", ""),
-    "changed": ("CHANGED after the build: its sha256 is not the report's", "bold red"),
-    "not in the report": ("not in the report: it was not built with this bundle", BAD),
+    "unchanged": ("as built: its sha256 matches the report", ""),
+    "changed": ("CHANGED after the build: its sha256 differs from the report", "bold red"),
+    "not in the report": ("not in the report: this build did not make it", BAD),
     "no report": ("the folder has no report.json to compare with", ""),
     "unread": ("", ""),
 }
 
 
 def print_missing(console: Console, found: Row) -> None:
-    """A line a file that the bundle's report is about and that is not there. found: with inspection's "bundle"."""
+    """One line per file that is in the bundle's report and missing in its folder. found: with inspection's "bundle"."""
     for name in (found["bundle"] or {}).get("missing", ()):
-        console.print(Text(f"{name} is in the report and not in the folder.", style="bold red"))
+        console.print(Text(f"{name} is in the report but not in the folder.", style="bold red"))

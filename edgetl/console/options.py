@@ -15,28 +15,31 @@ PhotosArgument = Annotated[
     str,
     typer.Argument(
         metavar="PHOTOS",
-        help="A folder of class folders (also under train/ val/ test/), a CSV of path,label[,split], or a known data set's name.",
+        help="A folder of class folders (optionally under train/ val/ test/), a CSV of path,label[,split], or the name of a known data set.",
     ),
 ]
 TargetOption = Annotated[
-    list[str], typer.Option("--target", "-t", help="A target's name or a .toml file; may be given several times.")
+    list[str], typer.Option("--target", "-t", help="Name of a target, or a .toml file. Repeat it for several targets.")
 ]
 CacheOption = Annotated[
     Path | None,
-    typer.Option("--cache", help="Where results are kept between builds (EDGETL_CACHE).", envvar="EDGETL_CACHE"),
+    typer.Option("--cache", help="Folder that keeps results between builds (EDGETL_CACHE).", envvar="EDGETL_CACHE"),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 SkipBadOption = Annotated[
     bool,
-    typer.Option("--skip-bad/--no-skip-bad", help="Go on without photos that cannot be used; the report lists them."),
+    typer.Option(
+        "--skip-bad/--no-skip-bad", help="Continue without photos that cannot be used; the report lists them."
+    ),
 ]
 
 
 def takes(kind: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a command take the fields of a dataclass as arguments and options: what several commands share is written once.
+    """Give a command the fields of a dataclass as arguments and options, so that several commands can share them.
 
-    kind: its fields are annotated as Typer wants parameters. The decorated function is given a `kind` first, and its own
-    options by name; on the command line they stand behind the fields that have no default.
+    kind: a dataclass whose fields are annotated like Typer parameters. The decorated function gets a `kind` as its first
+    argument, and its own options by name. On the command line, fields without a default come first, then the function's
+    own options, then the other fields.
     """
     hints = get_type_hints(kind, include_extras=True)
     shared = [

@@ -1,8 +1,9 @@
-"""What commands write to, and the store they work on."""
+"""The consoles that commands write to, and the store that they work on."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgetl.core.store import Store
+
 
 def stdout() -> Console:
-    """For what was asked for. A reader that has seen enough (`| head`) ends the command, and is no failure."""
+    """For the result. A reader that stops reading (`| head`) ends the command without an error."""
     from rich.console import Console
 
     class Quiet(Console):
@@ -24,19 +27,19 @@ def stdout() -> Console:
 
 
 def stderr() -> Console:
-    """For everything else."""
+    """For everything except the result: progress, notes, errors."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
-def print_json(data: Any) -> None:
-    """One JSON document on stdout."""
+def print_json(data: Mapping[str, Any]) -> None:
+    """One JSON document on stdout, with its schema_version."""
     typer.echo(json.dumps({"schema_version": 1, **data}, indent=1, default=str))
 
 
-def open_store(cache: Path | None) -> Any:
-    """The store at --cache, EDGETL_CACHE or the usual place."""
+def open_store(cache: Path | None) -> Store:
+    """The store at --cache, EDGETL_CACHE or the default folder."""
     from edgetl.core.store import Store, default_cache
 
     return Store(cache.expanduser() if cache else default_cache())

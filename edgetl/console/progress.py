@@ -1,4 +1,4 @@
-"""What a person sees: tables, progress, messages. No decisions. Everything here goes to stderr unless a caller says else."""
+"""The progress of a build, as lines or as bars. Everything here goes to stderr unless a caller passes another console."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -21,9 +20,9 @@ _PLAIN_EVERY_S = 15.0
 
 
 class _PlainProgress:
-    """Lines for logs and pipes: a count every quarter of a minute."""
+    """Lines for logs and pipes: one count every 15 seconds."""
 
-    def __init__(self, write: Any) -> None:
+    def __init__(self, write: Callable[[str], None]) -> None:
         self._write, self._total, self._done, self._unit, self._last = write, 0, 0, "", time.monotonic()
 
     def begin(self, total: int, *, done: int = 0, unit: str = "steps") -> None:
@@ -40,7 +39,7 @@ class _PlainProgress:
 
 
 class PlainDisplay:
-    """A build in plain lines."""
+    """A build as plain lines. See core.progress.Display."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stderr, highlight=False, soft_wrap=True)
@@ -50,18 +49,18 @@ class PlainDisplay:
 
     @contextlib.contextmanager
     def stage(self, position: int, count: int, title: str) -> Iterator[Progress]:
-        """See pipeline.Display."""
+        """See core.progress.Display."""
         begun = time.monotonic()
         self._write(f"[{position}/{count}] {title}")
         yield _PlainProgress(self._write)
         self._write(f"[{position}/{count}] {title}: {time.monotonic() - begun:.1f} s")
 
     def cached(self, position: int, count: int, title: str) -> None:
-        """See pipeline.Display."""
+        """See core.progress.Display."""
         self._write(f"[{position}/{count}] {title}: cached")
 
     def note(self, text: str) -> None:
-        """See pipeline.Display."""
+        """See core.progress.Display."""
         self._write(text)
 
 
@@ -81,11 +80,11 @@ class _BarProgress:
 
 
 class BarDisplay(PlainDisplay):
-    """A build on a terminal: one bar for the stage under way."""
+    """A build on a terminal: one bar for the running stage."""
 
     @contextlib.contextmanager
     def stage(self, position: int, count: int, title: str) -> Iterator[Progress]:
-        """See pipeline.Display."""
+        """See core.progress.Display."""
         begun = time.monotonic()
         self._console.print(Text.assemble((f"[{position}/{count}] ", "bold"), title))
         columns = (
@@ -100,20 +99,20 @@ class BarDisplay(PlainDisplay):
         self._console.print(Text(f"    done in {time.monotonic() - begun:.1f} s", style="green"))
 
     def cached(self, position: int, count: int, title: str) -> None:
-        """See pipeline.Display."""
+        """See core.progress.Display."""
         self._console.print(Text.assemble((f"[{position}/{count}] ", "bold"), title, (" cached", "dim")))
 
 
 def make_display(console: Console) -> PlainDisplay:
-    """Bars on a terminal, lines elsewhere."""
+    """Bars on a terminal, lines anywhere else."""
     return BarDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
 @contextlib.contextmanager
 def native_chatter_to(log: Path) -> Iterator[Console]:
-    """Send what C++ libraries write to stdout and stderr into a file; yields a console on the real stderr.
+    """Redirect the output of C++ libraries into a file; yields a console on the real stderr.
 
-    TensorFlow's libraries write to file descriptors 1 and 2 directly, before and past any setting of theirs.
+    TensorFlow's libraries write to file descriptors 1 and 2 directly, and no setting of theirs stops all of it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

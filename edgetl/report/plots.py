@@ -1,7 +1,7 @@
-"""Where things go in the pictures of report.html. Pure geometry: numbers in, coordinates out; report.html.j2 draws.
+"""Where things go in the plots of report.html. Pure geometry: numbers in, coordinates out; the templates draw.
 
-Plain SVG and CSS rather than a plotting library's picture: it takes the page's own fonts and colours, light or dark,
-and is a tenth of the size.
+Plain SVG and CSS rather than a plotting library's image: it uses the page's own fonts and colours, light or dark, and is
+a tenth of the size.
 """
 
 from __future__ import annotations
@@ -9,12 +9,108 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 _Box = tuple[float, float, float, float]  # left, top, right, bottom in the plot's own units
 
 
-def bar(low: float, high: float, point: float, domain: tuple[float, float]) -> dict[str, float]:
+class Bar(TypedDict):
+    """An interval and a point on a track, in percent of the track's width. limit, zero: marks on the track."""
+
+    left: float
+    width: float
+    point: float
+    limit: NotRequired[float]
+    zero: NotRequired[float]
+
+
+class Tick(TypedDict):
+    """at: its place on the axis. text: set by write_ticks."""
+
+    at: float
+    value: float
+    text: NotRequired[str]
+
+
+class Label(TypedDict):
+    """Where a dot's name goes. end: the text ends there. far: a line has to lead to it."""
+
+    x: float
+    y: float
+    end: bool
+    far: bool
+
+
+class Named(TypedDict):
+    """Something at (x, y) with a name, "" for none. label: set once the plot is laid out; None where there is no room."""
+
+    x: float
+    y: float
+    text: str
+    label: NotRequired[Label | None]
+
+
+class Dot(Named):
+    """A share with its interval against milliseconds; in a finished plot, all of them as coordinates."""
+
+    low: float
+    high: float
+    ships: NotRequired[bool]
+    title: NotRequired[str]
+
+
+class Scatter(TypedDict):
+    """A finished scatter plot."""
+
+    box: _Box
+    dots: list[Dot]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+
+
+class LayerDot(Named):
+    """The figure of one layer."""
+
+    node: str
+    op: str
+    value: float
+
+
+class Along(TypedDict):
+    """A finished plot along the net. lines: figure -> points."""
+
+    box: _Box
+    dots: list[LayerDot]
+    lines: dict[str, list[tuple[float, float]]]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+
+
+class Point(TypedDict):
+    """A place in a plot."""
+
+    x: float
+    y: float
+
+
+class BestPoint(Point):
+    """The point of the epoch that was kept, with its figure."""
+
+    value: float
+
+
+class Curve(TypedDict):
+    """A finished plot of a figure against the epoch. before: the point before training."""
+
+    box: _Box
+    points: list[Point]
+    before: Point | None
+    best: BestPoint | None
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+
+
+def bar(low: float, high: float, point: float, domain: tuple[float, float]) -> Bar:
     """An interval and a point on a track, in percent of the track's width.
 
     >>> bar(0.0, 1.0, 0.5, (0.0, 1.0))
@@ -25,17 +121,14 @@ def bar(low: float, high: float, point: float, domain: tuple[float, float]) -> d
 
 
 def track(value: float, domain: tuple[float, float]) -> float:
-    """A value's place on a track, in percent, with 8% of air at both ends of the domain."""
+    """A value's place on a track, in percent, with a margin of 8% at both ends of the domain."""
     return round(8 + 84 * (value - domain[0]) / ((domain[1] - domain[0]) or 1.0), 2)
 
 
-def scatter(dots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Shares against milliseconds on a log axis. dots: {x, y, low, high, text, ...}, those to be named first coming first.
-
-    Returns {box, dots, x_ticks, y_ticks}; each dot keeps its other keys and gets `label`: where its name goes, or None.
-    """
+def scatter(dots: Sequence[Dot]) -> Scatter:
+    """Shares against milliseconds on a log axis. dots: the first ones get a place for their name first."""
     box = left, top, right, bottom = (46.0, 8.0, 394.0, 250.0)
-    x_low, x_high = (math.log(edge(dot["x"] for dot in dots) * air) for edge, air in ((min, 1 / 1.5), (max, 1.5)))
+    x_low, x_high = (math.log(edge(dot["x"] for dot in dots) * factor) for edge, factor in ((min, 1 / 1.5), (max, 1.5)))
     y_low, y_high = _domain([dot["low"] for dot in dots] + [dot["high"] for dot in dots])
 
     def x(value: float) -> float:
@@ -44,7 +137,9 @@ def scatter(dots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     def y(value: float) -> float:
         return round(bottom - (bottom - top) * (value - y_low) / (y_high - y_low), 1)
 
-    placed = [{**dot, "x": x(dot["x"]), **{key: y(dot[key]) for key in ("y", "low", "high")}} for dot in dots]
+    placed: list[Dot] = [
+        {**dot, "x": x(dot["x"]), "y": y(dot["y"]), "low": y(dot["low"]), "high": y(dot["high"])} for dot in dots
+    ]
     _place_names(placed, box)
     return {
         "box": box,
@@ -54,8 +149,8 @@ def scatter(dots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _place_names(dots: Sequence[dict[str, Any]], box: _Box, *, radius: float = 6) -> None:
-    """Give each dot that has a text the nearest place for it that covers no dot and no other name."""
+def _place_names(dots: Sequence[Named], box: _Box, *, radius: float = 6) -> None:
+    """Give each dot that has a name the nearest place for it that covers no dot and no other name."""
     taken: list[_Box] = [(dot["x"] - radius, dot["y"] - radius, dot["x"] + radius, dot["y"] + radius) for dot in dots]
     for dot in dots:
         dot["label"] = None  # too many dots for names: the table and the tooltip have them
@@ -71,11 +166,11 @@ def _place_names(dots: Sequence[dict[str, Any]], box: _Box, *, radius: float = 6
                 break
 
 
-def along(rows: Sequence[Mapping[str, Any]], *, figure: str, beside: str = "", named: int = 3) -> dict[str, Any] | None:
+def along(rows: Sequence[Mapping[str, Any]], *, figure: str, beside: str = "", named: int = 3) -> Along | None:
     """A figure of each layer, in the order of the net. rows: {node, op, [figure], [beside]}; `beside` is a second line.
 
-    Figures that are absent or not finite (a tensor without any noise) are left out. The `named` lowest get their name.
-    Returns {box, dots, lines: {figure: [(x, y)], ...}, x_ticks, y_ticks}, or None when no figure is left.
+    Figures that are missing or not finite (a tensor without any noise) are left out. The `named` lowest show their name.
+    None when no figure is left.
     """
     box = left, top, right, bottom = (46.0, 8.0, 532.0, 190.0)
     found = {
@@ -92,7 +187,7 @@ def along(rows: Sequence[Mapping[str, Any]], *, figure: str, beside: str = "", n
         return round(x, 1), round(bottom - (bottom - top) * (value - y_low) / (y_high - y_low), 1)
 
     lowest = sorted(found[figure], key=lambda point: point[1])
-    dots = []
+    dots: list[LayerDot] = []
     for rank, (i, value) in enumerate(lowest):
         x, y = place(i, value)
         name = rows[i]["node"] if rank < named else ""
@@ -115,7 +210,7 @@ def along(rows: Sequence[Mapping[str, Any]], *, figure: str, beside: str = "", n
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a figure is there and is a number to draw."""
+    """Whether a figure is a number that can be drawn."""
     return value is not None and math.isfinite(value)
 
 
@@ -129,14 +224,14 @@ def _overlap(a: _Box, b: _Box) -> bool:
 
 def curve(
     points: Sequence[tuple[int, float]], *, best_epoch: int, before: float | None, top: float = math.inf
-) -> dict[str, Any]:
-    """A figure against the epoch. before: its value before training, drawn at epoch 0. top: never draw ticks above."""
+) -> Curve:
+    """A figure against the epoch. before: its value before training, drawn at epoch 0. top: no ticks are drawn above it."""
     box = left, high, right, low = (46.0, 8.0, 334.0, 118.0)
     first = points[0][0] if before is None else 0
     last = max(points[-1][0], first + 1)
     y_low, y_high = _domain([value for _, value in points] + ([] if before is None else [before]))
 
-    def place(epoch: float, value: float) -> dict[str, Any]:
+    def place(epoch: float, value: float) -> Point:
         x = left + 8 + (right - left - 16) * (epoch - first) / (last - first)
         return {"x": round(x, 1), "y": round(low - (low - high) * (value - y_low) / (y_high - y_low), 1)}
 
@@ -148,30 +243,30 @@ def curve(
         "before": None if before is None else place(0, before),
         "best": None if best is None else {**place(best_epoch, best), "value": best},
         "x_ticks": [
-            {**place(epoch, y_low), "value": int(epoch)}
+            {"at": place(epoch, y_low)["x"], "value": int(epoch)}
             for epoch in nice_ticks(first, points[-1][0], 6)
             if epoch == int(epoch)
         ],
-        "y_ticks": [{**place(first, tick), "value": tick} for tick in ticks],
+        "y_ticks": [{"at": place(first, tick)["y"], "value": tick} for tick in ticks],
     }
 
 
 def _domain(values: Sequence[float]) -> tuple[float, float]:
-    """The values' range with air; never empty."""
+    """The values' range with a margin; never empty."""
     low, high = min(values), max(values)
-    air = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - air, high + air
+    margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
 
 
-def nice_ticks(low: float, high: float, wanted: int) -> list[float]:
-    """About `wanted` round values inside [low, high].
+def nice_ticks(low: float, high: float, about: int) -> list[float]:
+    """About so many round values inside [low, high].
 
     >>> nice_ticks(0.864, 0.96, 4)
     [0.88, 0.9, 0.92, 0.94, 0.96]
     """
     span = (high - low) or 1.0
-    power = 10.0 ** math.floor(math.log10(span / wanted))
-    step = power * min((1, 2, 5, 10), key=lambda factor: abs(span / (factor * power) - wanted))
+    power = 10.0 ** math.floor(math.log10(span / about))
+    step = power * min((1, 2, 5, 10), key=lambda factor: abs(span / (factor * power) - about))
     return [round(i * step, 10) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
@@ -186,8 +281,8 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low <= tick <= high]
 
 
-def write_ticks(ticks: Sequence[dict[str, Any]], write: Callable[[float, int], str], *, scale: float = 1.0) -> None:
-    """Give each tick its `text`, with as many digits as their distance needs. scale: of the shown figure."""
+def write_ticks(ticks: Sequence[Tick], write: Callable[[float, int], str], *, scale: float = 1.0) -> None:
+    """Give each tick its text, with as many digits as their distance needs. scale: the shown figure is so many times the value."""
     values = sorted(tick["value"] for tick in ticks)
     step = min((b - a for a, b in itertools.pairwise(values)), default=0.1)
     digits = max(0, -math.floor(math.log10(step * scale) + 1e-9))

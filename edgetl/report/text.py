@@ -1,4 +1,4 @@
-"""Figures as the report writes them: units, digits that count, a true minus. Standard library only."""
+"""Names and intervals as the report writes them. Standard library only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
 
 
 def span(values: Sequence[float], write: Callable[[float], str]) -> str:
-    """The smallest to the largest as one text; the unit once.
+    """The smallest and the largest value as one text, with the unit once.
 
     >>> from edgetl.core.figures import ms
     >>> span([7.0, 6.84], ms), span([0.9, 0.9], percent)
@@ -48,5 +48,5 @@ def interval_pp(interval: Sequence[float]) -> str:
 
 
 def span_of(interval: Sequence[float], metric_name: str = "") -> str:
-    """An interval of a check's metric, or of a share."""
-    return span(interval, metric(metric_name)[2] if metric_name else percent)
+    """An interval of a check's metric; of a share where no metric is given."""
+    return span(interval, metric(metric_name).page if metric_name else percent)

@@ -1,4 +1,4 @@
-"""Every fact about a stage that is known without importing it. A stage is one entry of STAGES, in the order of a build."""
+"""Every fact about a stage that is known without importing it. One entry of STAGES per stage, in the order of a build."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from edgetl.core.errors import MissingError
 
 @dataclass(frozen=True)
 class Use:
-    """One step of a build. words: for progress and tables. inputs: the name that the stage knows -> the step it comes from.
+    """One step of a build. words: for progress and tables. inputs: the name that the stage uses -> the step that makes it.
 
-    Steps that a plan does not have (`quantize` of a float recipe) are left out of `inputs`.
+    A plan leaves out inputs from steps that it does not have (`quantize` of a float recipe).
     """
 
     name: str
@@ -24,12 +24,12 @@ class Use:
 
 @dataclass(frozen=True)
 class Stage:
-    """module: has `run(options, inputs, context)`. kind: of its artifact. version: goes up when its results change.
+    """module: has `run(options, inputs, context)`. kind: of its artifact. version: increases when its results change.
 
     libraries: the packages that its results depend on. uses: the steps that run it. machine: "kernels" if results depend
-    on the instruction set, "timing" if on the very machine. table: the recipe's table of its options; "" for none.
-    sees_photos: it is also told how photos are cut to the input. seeded: its results depend on the recipe's seed.
-    history: it trains, and leaves history.json.
+    on the instruction set, "timing" if they depend on the machine itself. table: the recipe's table of its options; ""
+    for none. sees_photos: its options also contain how photos are cut to the input. seeded: its results depend on the
+    recipe's seed. history: it trains, and writes history.json.
     """
 
     module: str
@@ -117,7 +117,7 @@ STAGES: dict[str, Stage] = {
         sees_photos=False,
         seeded=False,
     ),
-    # Called "verify" for the caches that are there; what it does is to measure.
+    # Named "verify" because existing caches use that name; it measures.
     "verify": Stage(
         "edgetl.stages.measure",
         "measurements",
@@ -138,7 +138,7 @@ STAGES: dict[str, Stage] = {
     ),
 }
 
-# What `pip install 'edgetl[build]'` brings: modules that a build imports somewhere.
+# The modules of `pip install 'edgetl[build]'`: a build imports each of them somewhere.
 _BUILD_MODULES = (
     "tensorflow",
     "tf_keras",
@@ -153,7 +153,7 @@ _BUILD_MODULES = (
 
 
 def describe_step(name: str) -> str:
-    """A step in words; its name where no stage has such a step (a report of another version)."""
+    """A step in words; its name where no stage has this step (a report of another version)."""
     return next((use.words for stage in STAGES.values() for use in stage.uses if use.name == name), name)
 
 
@@ -163,16 +163,16 @@ def libraries() -> list[str]:
 
 
 def missing_build_modules() -> list[str]:
-    """Those of the modules that a build needs which are not installed. Imports none of them."""
+    """The modules that a build needs and that are not installed. Imports none of them."""
     return [name for name in _BUILD_MODULES if importlib.util.find_spec(name) is None]
 
 
 def require_build_extra() -> None:
     """Raises MissingError when the packages that only `edgetl build` needs are not installed."""
-    lacking = missing_build_modules()
-    if lacking:
+    missing = missing_build_modules()
+    if missing:
         raise MissingError(
             "This edgetl was installed without the packages that `build` needs.",
-            why=f"not installed: {', '.join(lacking)}",
+            why=f"not installed: {', '.join(missing)}",
             fix="pip install 'edgetl[build]'",
         )

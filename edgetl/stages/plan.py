@@ -1,6 +1,6 @@
 """Plan: recipe + target + the photos' fingerprint -> the steps to run, each with its cache key. Pure.
 
-A key is the sha256 of all that decides a step's result: stage and version, options, the keys of its inputs, the
+A key is the sha256 of everything that decides a step's result: stage and version, options, the keys of its inputs, the
 photos, the seed, the versions of the libraries the stage uses, the instruction set where that changes the last bits.
 The store adds the digests of the inputs themselves (Store.find).
 """
@@ -22,7 +22,7 @@ from edgetl.targets.target import Target
 
 @dataclass(frozen=True)
 class Step:
-    """One stage with its options; `inputs` maps the name the stage knows to the name of the step that makes it."""
+    """One stage with its options. inputs: the name that the stage uses -> the step that makes it."""
 
     name: str
     stage: str
@@ -33,14 +33,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a build does, in order. Printable data."""
+    """The steps of a build, in order."""
 
     target: Target
     recipe: Recipe
     steps: tuple[Step, ...]
 
     def to_json(self, cached: Mapping[str, bool]) -> dict[str, Any]:
-        """Plain data for `--json`. cached: step -> whether its result is there."""
+        """Plain data for `--json`. cached: step -> whether its result is in the cache."""
         steps = [
             {
                 "name": step.name,
@@ -77,23 +77,23 @@ def make_plan(recipe: Recipe, target: Target, *, fingerprint: str, weights: Mapp
     """The steps of a build.
 
     fingerprint: digest of the photos with their labels and given splits (dataset.scan).
-    weights: for "teacher" and "student", where first weights come from as far as this machine can tell without
-    touching the network (backbones.weights.look): part of the key, so that a file put in place later is used.
-    Of the target only what quantization goes by is part of a key: the accuracy budget, how weights are scaled, whether
-    its runtimes take more than int8. All else only judges.
+    weights: for "teacher" and "student", where the first weights come from, as far as this machine knows without using
+    the network (backbones.local_weights.look): part of the key, so that a file put in place later is used.
+    The only parts of the target in a key are those that quantization depends on: the accuracy budget, how weights are
+    scaled, whether its runtimes accept more than int8. The rest of it only judges.
     """
     drafts: list[Step] = []
     for name, stage in STAGES.items():
         for use in stage.uses:
             options = _options(name, use.name, recipe, target, weights)
             if options is not None:
-                made = {step.name for step in drafts}
-                inputs = {known: source for known, source in use.inputs.items() if source in made}
+                planned = {step.name for step in drafts}
+                inputs = {known: source for known, source in use.inputs.items() if source in planned}
                 drafts.append(Step(use.name, name, options, inputs))
     keys: dict[str, str] = {}
     steps = []
     for draft in drafts:
-        # Only the split looks at the photos as the user gave them; everything after goes by the split's own key.
+        # Only the split reads the photos as the user gave them; later stages depend on the split's own key.
         own_fingerprint = fingerprint if draft.stage == "split" else ""
         seed = recipe.seed if STAGES[draft.stage].seeded else 0
         keys[draft.name] = cache_key(
@@ -106,7 +106,7 @@ def make_plan(recipe: Recipe, target: Target, *, fingerprint: str, weights: Mapp
 def _options(
     stage: str, step: str, recipe: Recipe, target: Target, weights: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any] | None:
-    """The options of a step; None for a step that this recipe does without."""
+    """The options of a step; None for a step that this recipe does not need."""
     about = STAGES[stage]
     dataset = recipe.dataset.model_dump()
     images = {key: dataset[key] for key in ("input_size_px", "resize", "centre_fraction")} if about.sees_photos else {}
@@ -128,23 +128,24 @@ def _options(
     return {**images, **table}
 
 
-# What `[quantize]` says of training, which post-training quantization does none of.
+# The keys of `[quantize]` that are about training: post-training quantization uses none of them.
 _OF_QAT = frozenset(TrainingOptions.model_fields) | {"guide", "train_ranges", "temperature", "label_weight"}
 
 
 def _options_of_the_scheme(recipe: Recipe) -> dict[str, Any]:
-    """What a recipe says of quantizing, without what its scheme does not read: that decides nothing."""
+    """The recipe's options of quantizing, without those that its scheme does not read."""
     scheme = recipe.quantize.scheme
     options = recipe.quantize.model_dump(exclude=set(_OF_QAT) if scheme == "ptq" else None)
-    # auto compares all estimators, whichever the recipe names.
+    # auto compares all estimators, whatever the recipe names.
     calibration = recipe.calibration.model_dump(exclude={"estimator"} if scheme == "auto" else None)
     return {**options, "calibration": calibration}
 
 
 def _quantization_limits(target: Target, scheme: str) -> dict[str, Any]:
-    """What of a target decides how the student is quantized, or whether it has collapsed.
+    """The parts of a target that decide how the student is quantized, or whether it has collapsed.
 
-    ships_integers: the target judges by them; a float target is not stopped by a file that it does not ship.
+    ships_integers: the target judges the integer files; a float target does not fail because of a file that it does not
+    ship.
     """
     ships_integers = target.precision == "int8"
     any_width = all(BACKENDS[runtime].int16 for runtime in target.runtimes)

@@ -1,7 +1,7 @@
-"""Recipe: what to build. One frozen options class a stage; unknown keys are refused.
+"""Recipe: what to build. One frozen options class per stage; unknown keys are refused.
 
-Defaults are argued where they stand, from runs on flower_photos (3000 photos of 5 classes, 2398 of them for training,
-2 cores): `edgetl build flower_photos --target raspberry-pi-4 --recipe R`, with R naming what is said to differ.
+The reasons for defaults are beside them, from runs on flower_photos (3000 photos of 5 classes, 2398 of them for training,
+2 cores): `edgetl build flower_photos --target raspberry-pi-4 --recipe R`, where R sets the keys that differ.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class _Options(BaseModel):
 
 
 class DatasetOptions(_Options):
-    """How photos are read and split. Fractions hold where the data does not bring its own split."""
+    """How photos are read and split. The fractions apply where the data has no split of its own."""
 
     input_size_px: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 192
-    # stretch: the photo is squeezed to a square, so both of its ends are seen (a traffic light's red lamp is at its top);
-    # crop: the middle square, shapes keep their proportions.
+    # stretch: the photo is squeezed to a square, so the net sees both of its ends (a traffic light's red lamp is at its
+    # top). crop: the middle square; shapes keep their proportions.
     resize: Literal["stretch", "crop"] = "stretch"
-    # Random crops make things larger in training than they are in whole photos; cutting a sixteenth off each edge brings
-    # them back (Touvron et al. 2019 call it the train-test discrepancy). On flower_photos' validation photos the same
-    # student went from loss 0.286, top-1 0.917 with 1.0 to 0.268, 0.933 with 0.9 and 0.262, 0.927 with 0.85.
+    # Random crops make objects larger in training than in whole photos; cutting a sixteenth off each edge compensates for
+    # that (Touvron et al. 2019 call it the train-test discrepancy). On flower_photos' validation photos the same student
+    # went from loss 0.286, top-1 0.917 with 1.0 to 0.268, 0.933 with 0.9 and 0.262, 0.927 with 0.85.
     centre_fraction: Annotated[float, Field(gt=0.5, le=1)] = 0.875
     validate_fraction: Fraction = 0.1
     test_fraction: Fraction = 0.1
@@ -44,29 +44,29 @@ class DatasetOptions(_Options):
         held_out = self.validate_fraction + self.test_fraction
         if held_out >= 1:
             raise ValueError(
-                f"validate_fraction and test_fraction are {held_out:g} together: nothing is left to train on"
+                f"validate_fraction and test_fraction add up to {held_out:g}: no photos are left to train on"
             )
         return self
 
 
 class AugmentOptions(_Options):
-    """Random views of the training photos. Each strength 0 (or False) switches that change off."""
+    """Random views of the training photos. A strength of 0 (or False) switches that change off."""
 
     flip: bool = True
-    # Smallest share of the photo's area that a random crop keeps; aspect ratio is drawn from 3/4 to 4/3.
+    # The smallest share of the photo's area that a random crop keeps; the aspect ratio is drawn from 3/4 to 4/3.
     crop_min_area: Annotated[float, Field(gt=0, le=1)] = 0.5
     rotate_degrees: Annotated[float, Field(ge=0, le=45)] = 10.0
     # Brightness, contrast and saturation are each scaled by a factor drawn from [1 - colour, 1 + colour].
     colour: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    # Another photo is laid over each, at an opacity drawn from [0, mix].
+    # Each photo is blended with another one, at an opacity drawn from [0, mix].
     mix: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class ModelOptions(_Options):
     """Which net, and where its first weights come from.
 
-    weights: "imagenet" (Keras' cache or download, else the package index), "none" (random; for a MobileNetV2 student of
-    a MobileNetV2 teacher: channels selected from the teacher; for a student that is the teacher's very net: the
+    weights: "imagenet" (Keras' cache or download, otherwise the package index), "none" (random; for a MobileNetV2 student
+    of a MobileNetV2 teacher: channels selected from the teacher; for a student of the same net as the teacher: the
     teacher's own), or the path of a .h5 or .pth file.
     """
 
@@ -76,24 +76,24 @@ class ModelOptions(_Options):
     @field_validator("backbone")
     @classmethod
     def _one_spelling(cls, backbone: str) -> str:
-        """mobilenetv2-1, -1.0 and -1.00 are one net: one cache key, one weight file."""
+        """mobilenetv2-1, -1.0 and -1.00 are the same net: one cache key, one weight file."""
         return canonical(backbone)
 
 
 class TrainingOptions(_Options):
-    """One training stage. Rates are for Adam; the schedule is linear warm-up, then cosine to zero."""
+    """One training stage. The learning rate is for Adam; its schedule is linear warm-up, then cosine to zero."""
 
     epochs: Annotated[int, Field(ge=1, le=1000)]
     batch_size: Annotated[int, Field(ge=2, le=1024)] = 32
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
-    # Epochs without a better validation loss after which training stops; the best weights are kept in any case.
+    # Training stops after so many epochs without a better validation loss; the best weights are always kept.
     patience: Annotated[int, Field(ge=1)] = 6
     augment: AugmentOptions = AugmentOptions()
 
 
 class FinetuneOptions(TrainingOptions):
-    """The teacher: its head on cached frozen features first, then its top blocks."""
+    """The teacher: first its head, on cached frozen features, then its top blocks."""
 
     epochs: Annotated[int, Field(ge=1, le=1000)] = 10
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
@@ -102,12 +102,12 @@ class FinetuneOptions(TrainingOptions):
 
 
 class DistillOptions(TrainingOptions):
-    """The student, on the teacher's logits for the same view.
+    """The student, trained on the teacher's logits for the same view.
 
     Measured on flower_photos at 160 px, MobileNetV2 0.35, a teacher of validation top-1 0.913, 300 validation photos (a
-    standard error of 1.8 points). Schedules differ and some runs were stopped early, so this ranks roughly, no more:
+    standard error of 1.8 points). Schedules differ and some runs were stopped early, so this is only a rough ranking:
 
-    | begins from | rate, epochs run of planned | loss | validation loss, top-1 |
+    | starts from | rate, epochs run of planned | loss | validation loss, top-1 |
     |---|---|---|---|
     | 128 px | 7e-4, 24 of 24 | temperature 4, label_weight 0.3 | 0.333, 0.887 |
     | 128 px | 5e-4, 7 of 8 | labels alone | 0.386, 0.860 |
@@ -119,23 +119,22 @@ class DistillOptions(TrainingOptions):
 
     epochs: Annotated[int, Field(ge=1, le=1000)] = 20
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-4
-    # The head alone first, on frozen features; only where the student begins from trained weights.
+    # The head alone is trained first, on frozen features; only where the student starts from trained weights.
     head_epochs: Annotated[int, Field(ge=1, le=1000)] = 40
     temperature: Annotated[float, Field(gt=0)] = 4.0
     label_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
 
 
 class QuantizeOptions(TrainingOptions):
-    """How the student is brought to integers; epochs and rates are those of quantization-aware training.
+    """How the student is quantized; epochs and learning rate are those of quantization-aware training.
 
-    scheme: "ptq": ranges of the calibration photos, with biases corrected where that is nearer to float, channels equalized
-    if that is not enough.
-    "qat": trained with the grids in place. "auto": in order of cost, the first that keeps to the target's accuracy budget
-    on the validation photos: ptq, corrections, qat, 16-bit activations, the most sensitive layers in float. "none": float
-    files only.
+    scheme: "ptq": ranges from the calibration photos, with biases corrected where that is closer to float, and channels
+    equalized if that is not enough. "qat": trained with the grids in place. "auto": in order of cost, the first that keeps
+    the target's accuracy budget on the validation photos: ptq, corrections, qat, 16-bit activations, the most sensitive
+    layers in float. "none": float files only.
 
-    Measured on flower_photos' 300 validation photos with one MobileNetV2 0.35 student at 192 px (top-1 0.900 in float), by
-    the int8 TFLite file; one run each, so small differences say nothing:
+    Measured on flower_photos' 300 validation photos with one MobileNetV2 0.35 student at 192 px (top-1 0.900 in float),
+    with the int8 TFLite file; one run each, so small differences mean nothing:
 
     | way | same label as float | divergence from float, nats |
     |---|---|---|
@@ -150,9 +149,9 @@ class QuantizeOptions(TrainingOptions):
     """
 
     scheme: Literal["auto", "ptq", "qat", "none"] = "qat"
-    # Whose probabilities QAT keeps to: the float student's, so that the files say what it says, or the teacher's.
+    # The probabilities that QAT is trained on: the float student's, so that the files answer as it does, or the teacher's.
     guide: Literal["student", "teacher"] = "student"
-    # Ranges are trained with the weights; else they stay where calibration put them.
+    # Train the ranges together with the weights; otherwise they stay as calibration set them.
     train_ranges: bool = True
     epochs: Annotated[int, Field(ge=1, le=1000)] = 2
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-5
@@ -165,20 +164,21 @@ class CalibrationOptions(_Options):
     """Which training photos the activation ranges are measured on, and how."""
 
     photos: Annotated[int, Field(ge=1, le=100_000)] = 256
-    # "best" (what scheme "auto" always does): all of them, the one whose file diverges least from the float student on the calibration photos.
+    # "best" (what scheme "auto" always does): try all of them, and use the one with the smallest divergence of its file
+    # from the float student on the calibration photos.
     estimator: Literal["minmax", "percentile", "mse", "entropy", "best"] = "mse"
 
 
 class ExportOptions(_Options):
-    """Which files a build leaves. The int8 files are always among them: they are what is judged on most targets."""
+    """Which files a build writes. The int8 files are always among them: most targets are judged by them."""
 
-    # tf2onnx writes 18 at most, and 17 with IR version 8 is read by every ONNX Runtime since 1.12.
+    # tf2onnx writes 18 at most; every ONNX Runtime since 1.12 reads 17 with IR version 8.
     opset: Literal[17] = 17
 
 
 class VerifyOptions(_Options):
-    """How latency is measured: runs after warm-up, each timed alone. Of fewer than 30 runs, the largest is too often
-    below the 90th percentile for an interval of 95%."""
+    """How latency is measured: runs after warm-up, each timed alone. With fewer than 30 runs, even the largest time is too
+    often below the 90th percentile for a 95% interval."""
 
     warmup_runs: Annotated[int, Field(ge=1)] = 20
     runs: Annotated[int, Field(ge=30)] = 200
@@ -186,7 +186,7 @@ class VerifyOptions(_Options):
 
 
 class Recipe(_Options):
-    """Everything that decides what is built; with the photos and the target it decides the result."""
+    """Everything that decides what is built. Together with the photos and the target it decides the result."""
 
     dataset: DatasetOptions = DatasetOptions()
     teacher: ModelOptions = ModelOptions(backbone="mobilenetv2-1.0")
@@ -205,13 +205,13 @@ class Recipe(_Options):
             smallest = FAMILIES[family_of(options.backbone)].smallest_px
             if self.dataset.input_size_px < smallest:
                 raise ValueError(
-                    f"{role}.backbone {options.backbone!r}: it needs an input of {smallest} pixels or more, and "
+                    f"{role}.backbone {options.backbone!r} needs an input of {smallest} pixels or more, but "
                     f"dataset.input_size_px is {self.dataset.input_size_px}"
                 )
         return self
 
 
-# What `--effort` changes. "quick" is for trying a folder of photos out and for tests of the road, not for results.
+# What `--effort` changes. "quick" is for trying out a folder of photos and for tests of the whole build, not for results.
 EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "finetune": {"epochs": 1, "head_epochs": 5},
@@ -226,7 +226,7 @@ EFFORTS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `change` laid over it, table by table; neither is altered.
+    """`base` with the values of `change`, merged table by table; neither argument is changed.
 
     >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
     {'a': {'x': 1, 'y': 3}}
@@ -248,7 +248,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def make_recipe(*layers: dict[str, Any]) -> Recipe:
-    """A recipe from layers, later ones winning. Raises UsageError naming every fault."""
+    """A recipe from layers; later ones win. Raises UsageError that names every fault."""
     data: dict[str, Any] = {}
     for layer in layers:
         data = merge(data, layer)
@@ -263,7 +263,7 @@ def make_recipe(*layers: dict[str, Any]) -> Recipe:
 
 
 def _with_backbone_defaults(data: dict[str, Any]) -> dict[str, Any]:
-    """ModelOptions has no default backbone of its own: give a table that only names weights the recipe's default."""
+    """Give a table without a backbone the recipe's default: ModelOptions itself has none."""
     filled = dict(data)
     for role, backbone in (("teacher", "mobilenetv2-1.0"), ("student", "mobilenetv2-0.35")):
         if isinstance(filled.get(role), dict):
@@ -292,6 +292,6 @@ def _toml_value(value: str | bool | int | float) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        # JSON's escapes are TOML's too; DEL is the one character that JSON lets stand and TOML does not.
+        # JSON's escapes are valid in TOML; DEL is the only character that JSON leaves unescaped and TOML does not allow.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)

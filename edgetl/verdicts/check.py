@@ -1,9 +1,11 @@
+"""What a check is, and how it is judged."""
+
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from edgetl.core.errors import EXIT_ACCURACY, EXIT_LATENCY_OR_SIZE, EXIT_NOT_PROVEN, EXIT_OK
 from edgetl.core.stats import paired_drop_interval, photos_for_drop, photos_for_share, share_interval
@@ -11,11 +13,26 @@ from edgetl.core.stats import paired_drop_interval, photos_for_drop, photos_for_
 Status = Literal["pass", "fail", "inconclusive", "unmeasured"]
 
 
+class CheckRow(TypedDict):
+    """A check in a JSON file."""
+
+    metric: str
+    subject: str
+    limit: float
+    measured: float | None
+    interval: Sequence[float] | None
+    status: Status
+    reason: str
+    estimated: bool
+
+
 @dataclass(frozen=True)
 class Check:
-    """One verdict. pass: the whole interval is inside the limit; fail: wholly past it; inconclusive: between;
-    unmeasured: could not be measured here, with the reason. interval None: the figure is exact. estimated: the figure is
-    no measurement, and the user said that it may decide."""
+    """One verdict. pass: the whole interval is inside the limit; fail: all of it is past the limit; inconclusive: the limit
+    is inside the interval; unmeasured: it could not be measured here, and `reason` says why.
+
+    interval: None for an exact figure. estimated: the figure was not measured, but the user allowed it to decide.
+    """
 
     metric: str
     subject: str
@@ -25,6 +42,19 @@ class Check:
     status: Status
     reason: str = ""
     estimated: bool = False
+
+    def to_json(self) -> CheckRow:
+        """The check as a row of a report."""
+        return {
+            "metric": self.metric,
+            "subject": self.subject,
+            "limit": self.limit,
+            "measured": self.measured,
+            "interval": self.interval,
+            "status": self.status,
+            "reason": self.reason,
+            "estimated": self.estimated,
+        }
 
 
 def verdict(limit: float, interval: tuple[float, float]) -> Status:
@@ -41,20 +71,23 @@ def verdict(limit: float, interval: tuple[float, float]) -> Status:
 def drop_check(
     subject: str, limit_pp: float, pair: Mapping[str, Any], *, reference: str = "the float student"
 ) -> Check:
-    """The top-1 drop of a pair from measure.parity, in points, on Agresti and Min's interval. reference: its `a` in words."""
+    """The top-1 drop of a pair from measure.parity, in percentage points, with Agresti and Min's interval.
+
+    reference: the pair's `a` in words.
+    """
     lost, gained, n = pair["lost"], pair["gained"], pair["n"]
     low, high = paired_drop_interval(lost, gained, n)
     interval = (100 * low, 100 * high)
     status = verdict(limit_pp, interval)
-    reason = f"right by {reference} alone: {lost}, by this file alone: {gained}, of {n} photos"
+    reason = f"only {reference} is right on {lost}, only this file on {gained}, of {n} photos"
     if status == "inconclusive":
         needed = photos_for_drop(lost, gained, n, limit_pp / 100)
-        reason += f"; about {needed} test photos would decide it" if needed else "; the drop is the limit itself"
+        reason += f"; about {needed} test photos would decide it" if needed else "; the drop is exactly the limit"
     return Check("top1_drop_pp", subject, limit_pp, 100 * (lost - gained) / n, interval, status, reason)
 
 
 def output_step_of(pair: Mapping[str, Any]) -> str:
-    """What a row of measure.parity counts differences in; that of an int8 softmax where the row does not say.
+    """The step that a row of measure.parity counts differences in; an int8 softmax's where the row has none.
 
     >>> output_step_of({"output_step": 1 / 32768}), output_step_of({"output_step": 0.0037}), output_step_of({})
     ('1/32768', '0.0037', '1/256')
@@ -65,22 +98,22 @@ def output_step_of(pair: Mapping[str, Any]) -> str:
 
 
 def exact_check(metric: str, subject: str, limit: float, measured: float, reason: str) -> Check:
-    """A figure without an interval; what is not a number fails."""
+    """A figure without an interval; NaN fails."""
     return Check(metric, subject, limit, measured, None, "pass" if measured <= limit else "fail", reason)
 
 
 def share_check(metric: str, subject: str, limit: float, hits: int, n: int, reason: str) -> Check:
-    """A share of the test photos; where its interval spans the limit, the reason says how many photos would decide."""
+    """A share of the test photos; where the limit is inside its interval, the reason says how many photos would decide."""
     interval = share_interval(hits, n)
     status = verdict(limit, interval)
     if status == "inconclusive":
         needed = photos_for_share(hits, n, limit)
-        reason += f"; about {needed} test photos would decide it" if needed else "; the share is the limit itself"
+        reason += f"; about {needed} test photos would decide it" if needed else "; the share is exactly the limit"
     return Check(metric, subject, limit, hits / n, interval, status, reason)
 
 
 def exit_code(checks: Sequence[Check], *, strict: bool) -> int:
-    """The worst verdict as DESIGN's table has it: accuracy and parity before latency and size, then what is not proven."""
+    """The exit code of the worst verdict: accuracy and parity before latency and size, then what is not proven."""
     failed = {check.metric for check in checks if check.status == "fail"}
     if failed - {"model_bytes", "latency_p90_ms"}:
         return EXIT_ACCURACY

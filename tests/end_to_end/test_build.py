@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 EDGETL = [sys.executable, "-m", "edgetl"]
-# One epoch a stage and a net that is there without weights: the road, not the result.
+# A few epochs per stage and a net without weights: this tests the steps, not the result.
 RECIPE = """
 [dataset]
 input_size_px = 96
@@ -79,7 +79,7 @@ def build_command(work: Path, out: str, target: str = "raspberry-pi-4") -> list[
     ]
 
 
-# An hour's net would pass; one of three epochs may lose more than its budget, which is a verdict and not a failure.
+# A net trained for an hour would pass. One of three epochs may exceed its budget: a verdict, not an error.
 VERDICTS = (0, 6)
 
 
@@ -303,7 +303,7 @@ def test_an_estimated_latency_decides_only_when_accepted_and_that_reruns_no_stag
     assert "estimated</span>" not in (work / "first" / "report.html").read_text()
 
 
-def test_auto_tells_every_attempt_and_takes_the_first_within_the_budget(work: Path, built: object) -> None:
+def test_auto_reports_every_attempt_and_uses_the_first_within_the_budget(work: Path, built: object) -> None:
     done = edgetl(*build_command(work, "auto"), "--quantize", "auto", cache=work / "cache")
     assert done.returncode in VERDICTS, done.stderr
     report = json.loads((work / "auto" / "report.json").read_text())
@@ -329,7 +329,7 @@ def test_without_quantization_int8_is_unmeasured_and_never_passed(work: Path, bu
     assert "unmeasured" in {check["status"] for check in checks if check["metric"] == "top1_drop_pp"}
 
 
-def test_an_existing_output_is_not_overwritten_unasked(work: Path, built: object) -> None:
+def test_an_existing_output_is_overwritten_only_on_request(work: Path, built: object) -> None:
     refused = edgetl(*build_command(work, "first"), cache=work / "cache")
     assert refused.returncode == 2
     assert "--overwrite" in refused.stderr
@@ -370,7 +370,9 @@ def _wait_for(process: subprocess.Popen[str], text: str) -> list[str]:
     raise AssertionError(f"{text!r} never came: {''.join(lines)}")
 
 
-def test_an_interrupted_and_a_killed_build_go_on_to_the_same_result(work: Path, built: object, tmp_path: Path) -> None:
+def test_an_interrupted_and_a_killed_build_continue_to_the_same_result(
+    work: Path, built: object, tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     interrupted = _start(work, cache)
     _wait_for(interrupted, "epoch 1/3")
@@ -378,7 +380,7 @@ def test_an_interrupted_and_a_killed_build_go_on_to_the_same_result(work: Path, 
     assert interrupted.stderr is not None
     said = interrupted.stderr.read()
     assert interrupted.wait() == 130
-    assert "goes on from there" in " ".join(said.split())
+    assert "continues from there" in " ".join(said.split())
 
     killed = _start(work, cache)
     assert "resumed after epoch 1 of 3" in "".join(_wait_for(killed, "epoch 2/3"))
@@ -402,7 +404,7 @@ def test_an_interrupted_and_a_killed_build_go_on_to_the_same_result(work: Path, 
     assert record["files"]["weights.npz"] == whole["files"]["weights.npz"]
 
 
-def test_several_targets_share_every_stage_and_have_a_bundle_each(work: Path, built: object) -> None:
+def test_several_targets_share_every_stage_and_have_one_bundle_each(work: Path, built: object) -> None:
     command = ["--recipe", str(work / "recipe.toml"), "--out", str(work / "both"), "--json"]
     targets = ["--target", "raspberry-pi-5", "--target", "pixel-3"]
     done = edgetl("build", str(work / "photos"), *targets, *command, cache=work / "cache")
@@ -414,7 +416,7 @@ def test_several_targets_share_every_stage_and_have_a_bundle_each(work: Path, bu
         assert (work / "both" / result["target"] / "report.json").is_file()
 
 
-def test_python_gives_what_the_command_line_gives(work: Path, built: object) -> None:
+def test_python_and_the_command_line_give_the_same(work: Path, built: object) -> None:
     program = (
         "import edgetl, sys, tomllib\n"
         f"recipe = tomllib.load(open({str(work / 'recipe.toml')!r}, 'rb'))\n"

@@ -102,8 +102,8 @@ def test_a_file_that_was_changed_after_the_build_is_told_as_inspect_tells_it(tin
     assert done.returncode == 0 and max(map(len, done.stdout.splitlines())) <= 80
     told, inspected = (" ".join(run.stdout.split()) for run in (done, edgetl("inspect", tmp_path)))
     for words in (
-        "CHANGED after the build: its sha256 is not the report's",
-        "net.onnx is in the report and not in the folder.",
+        "CHANGED after the build: its sha256 differs from the report",
+        "net.onnx is in the report but not in the folder.",
     ):
         assert words in told and words in inspected
     assert "net.tflite: CHANGED" in told and "other.onnx: not in the report" in told

@@ -81,10 +81,10 @@ def test_a_file_changed_after_the_build_a_missing_and_a_strange_one_are_told(bun
     done = inspect(bundle)
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
-    assert "CHANGED after the build: its sha256 is not the report's" in said
+    assert "CHANGED after the build: its sha256 differs from the report" in said
     assert "other.onnx" in said
     assert "not in the report" in said
-    assert "net.onnx is in the report and not in the folder" in said
+    assert "net.onnx is in the report but not in the folder" in said
 
 
 def test_a_broken_file_of_a_bundle_does_not_hide_the_others(bundle):

@@ -8,13 +8,13 @@ import itertools
 import json
 import re
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from edgetl.commands.build.judge import judge
 from edgetl.quantization.attempts import Attempt
-from edgetl.report.data import make_report
+from edgetl.report.data import BuildRecords, make_report
 from edgetl.report.html import render_html
 from edgetl.report.plots import along, scatter
 from edgetl.stages.recipe import make_recipe
@@ -157,7 +157,6 @@ def _report(target: str = "raspberry-pi-4", classes: tuple[str, ...] = ("rose", 
             "duplicates": 2,
             "left_out": [{"what": f"photos/{EVIL}.jpg", "why": "the file is TIFF"}],
         },
-        "n_calibrate": 64,
         "stages": [{"name": "split", "seconds": 1.0, "cached": True, "made_in_seconds": 130.0, "key": "a" * 64}],
         "models": [
             _file("student.float32.tflite", 1_613_612),
@@ -197,15 +196,21 @@ def _report(target: str = "raspberry-pi-4", classes: tuple[str, ...] = ("rose", 
             "quantize": _history(1, before_training={"validate_loss": 0.4, "validate_top1": 0.8}, **_quantization()),
         },
         "flips": _flips(),
-        "sources": {
+        "weights": {
             "teacher": {"weights": "imagenet", "from": "Keras' cache", "file": "w.h5", "trained_at_px": 224},
             "student": {"weights": "none", "why": "asked for"},
         },
     }
     parts = {**parts, **change}
-    known = {key: parts[key] for key in ("estimates", "accept_estimates") if key in parts}
-    checks = judge(load_target(target), parts["models"], parts["measurements"], **known)
-    return make_report(load_target(target), checks=checks, **parts)
+    records = BuildRecords(**parts)
+    checks = judge(
+        load_target(target),
+        records.models,
+        records.measurements,
+        estimates=records.estimates,
+        accept_estimates=records.estimates_accepted,
+    )
+    return cast(dict[str, Any], make_report(load_target(target), records, checks))
 
 
 def _unmeasured() -> dict[str, Any]:
@@ -281,7 +286,7 @@ def test_contents_links_lead_somewhere(page: _Page) -> None:
     assert {value.removeprefix("#") for name, value in page.attributes if name == "href"} <= set(ids)
 
 
-def test_a_class_called_like_a_script_is_text() -> None:
+def test_a_class_named_like_a_script_is_text() -> None:
     report = _report()
     report["weights"]["teacher"]["file"] = f'"{EVIL}'
     report["checks"][0]["subject"] = report["models"][0]["file"] = f"models/{EVIL}"
@@ -359,20 +364,20 @@ def test_figures_carry_their_units(page: _Page) -> None:
         assert figure in page.text, figure
 
 
-def test_latencies_taken_differently_say_so_row_by_row() -> None:
+def test_latencies_measured_differently_say_so_row_by_row() -> None:
     report = _report()
     report["models"][0]["latency"]["litert-cpu"] = _latency(1.5, threads=4)
     page = _Page(render_html(report))
     assert "200 runs, 4 threads, on Test Processor" in page.text
-    assert "each row says how it was taken" in page.text
+    assert "each row says how it was measured" in page.text
 
 
-def test_weights_none_is_said_clearly(page: _Page) -> None:
+def test_weights_none_is_shown_clearly(page: _Page) -> None:
     assert "weights: none" in page.text
 
 
 def test_recall_and_precision_are_of_the_matrix(page: _Page) -> None:
-    matrix = page.text.split("true ↓ taken for →")[1]
+    matrix = page.text.split("true ↓ predicted →")[1]
     assert "90.0 %" in matrix  # 45 of 50 roses
     assert re.search(r"precision, % +92 90", matrix)  # 45 of 49, 46 of 51
 
@@ -381,7 +386,7 @@ def test_a_class_without_test_photos_has_no_recall() -> None:
     report = _report()
     for model in report["models"]:
         model["confusion"] = {runtime: [[10, 0], [0, 0]] for runtime in model["confusion"]}
-    matrix = _Page(render_html(report)).text.split("true ↓ taken for →")[1].split("Parity")[0]
+    matrix = _Page(render_html(report)).text.split("true ↓ predicted →")[1].split("Parity")[0]
     assert "–" in matrix
 
 
@@ -391,16 +396,16 @@ def test_the_matrix_is_left_out_where_it_would_be_megabytes() -> None:
     report["models"][1]["confusion"] = {"litert-cpu": [[5 * (i == j) + (j == 0) for j in range(n)] for i in range(n)]}
     report["models"][2]["confusion"] = {}
     text = render_html(report)
-    assert "are too many for a table here" in text
+    assert "are too many for a table" in text
     assert len(text) < 300_000
 
 
-def test_what_was_not_measured_still_makes_a_page() -> None:
+def test_a_report_without_measurements_still_makes_a_page() -> None:
     page = _Page(render_html(_unmeasured()))
     assert page.open == []
     assert "No check failed, but" in page.text
-    assert "No file that ships was run here" in page.text
-    assert "None is on record" in page.text
+    assert "No file that ships was run on this machine" in page.text
+    assert "The target's file lists none" in page.text
     assert "nan" not in page.text.lower().split()
 
 
@@ -443,18 +448,18 @@ def _section(page: _Page, heading: str, until: str) -> str:
 
 def test_the_matrix_has_agreement_and_steps_of_every_pair_twice_and_nothing_of_a_version_with_itself() -> None:
     text = render_html(_report())
-    table = text[text.index('class="pairwise"') : text.index("What became of the float student")]
+    table = text[text.index('class="pairwise"') : text.index("Every version compared with the float student")]
     assert re.findall(r"(\d+\.\d)\xa0%<small>(\d+\.\d)</small>", table).count(("97.0", "43.3")) == 4
     assert table.count('class="self"') == 3
     heats = {int(heat) for heat in re.findall(r"--heat:(\d+)%", table)}
     assert min(heats) == 0 < max(heats) < 100
 
 
-def test_versions_stand_beside_float_with_both_intervals_and_mcnemars_p(page: _Page) -> None:
-    rows = _section(page, "What became of the float student", "The pairs that are checked")
+def test_versions_are_compared_with_float_with_both_intervals_and_mcnemars_p(page: _Page) -> None:
+    rows = _section(page, "Every version compared with the float student", "The pairs that are checked")
     assert "−1.76 to 3.69 pp" in rows and "0.00 to 3.00 pp" in rows and "0.62" in rows
     # The certainty of a bootstrap without a discordant photo is called what it is.
-    assert "0.00 to 0.00 pp" in rows and "a certainty that is not there" in rows
+    assert "0.00 to 0.00 pp" in rows and "it is not as certain as that" in rows
 
 
 def test_a_pair_of_several_checks_shows_its_worst_verdict() -> None:
@@ -480,28 +485,28 @@ def _wider() -> dict[str, Any]:
     return report
 
 
-def test_a_step_is_what_the_files_at_hand_count_in_and_no_int8_is_said_to_ship_where_none_does() -> None:
+def test_a_step_is_that_of_the_build_s_files_and_int8_is_named_only_where_it_ships() -> None:
     page = _Page(render_html(_wider()))
     assert "A step is that of the coarser of two outputs (1/256 or 1/32768 in probability" in page.text
-    table = _section(page, "Every version of the student", "What became of the float student")
+    table = _section(page, "Every version of the student", "Every version compared with the float student")
     assert table.count("43.3 of 1/32768") == 4  # both pairs with the int16 file, twice each
     assert table.count("100.0 % 0.0") == 2 and "100.0 % 0.0 of" not in table  # the float pair counts in 1/256, as usual
     titles = [value for name, value in page.attributes if name == "title" and "another answer on" in value]
     assert sum("steps of 1/32768 apart" in title for title in titles) == 4
     assert "44.0 of 1/32768" in _section(page, "The pairs that are checked", "Photos whose answer changed")
-    shown = page.text.replace("Precision asked for int8", "")
+    shown = page.text.replace("Requested precision int8", "")
     for part in ("Keras int8", "int8 output", "int8 file", "int8 ranges", "Ships int8"):
         assert part not in shown
     assert "Ships int16x8" in shown
 
 
-def test_the_step_of_an_int8_build_is_told_once() -> None:
+def test_the_step_of_an_int8_build_is_stated_once() -> None:
     page = _Page(render_html(_report()))
     assert "A step is 1/256 in probability." in page.text and "of 1/256" not in page.text.split("Parity")[-1]
     assert "Ships int8" in page.text
 
 
-def test_a_flip_shows_the_photo_its_true_label_and_who_says_what() -> None:
+def test_a_flip_shows_the_photo_its_true_label_and_every_answer() -> None:
     text = render_html(_report(), {"00.jpg": JPEG})
     page = _Page(text)
     pictures = [value for name, value in page.attributes if name == "src"]
@@ -514,16 +519,16 @@ def test_a_flip_shows_the_photo_its_true_label_and_who_says_what() -> None:
     assert text.count('<dt class="right">') == 2  # one of the two answers of each photo
 
 
-def test_no_flips_are_said_in_words() -> None:
+def test_no_flips_are_stated_in_words() -> None:
     report = {**_report(), "flips": {"n": 0, "photos": []}}
-    assert "every file of the student gives the float student's answer" in _Page(render_html(report)).text
+    assert "every file of the student gives the same answer as the float student" in _Page(render_html(report)).text
 
 
 # --- quantization ----------------------------------------------------------------------------------------------------
 
 
 def test_attempts_show_which_was_chosen_and_their_figures(page: _Page) -> None:
-    rows = _section(page, "What was tried", "Signal to noise in decibels").replace("\xa0", " ")
+    rows = _section(page, "What was tried", "Signal-to-noise ratio in decibels").replace("\xa0", " ")
     ptq, qat = rows.split("qat chosen")
     assert "no 1.67 pp −0.30 to 3.60 pp 90.0 % 91.7 % 7, 2 300 95.0 % 0.0179 608 kB 12.1 s" in ptq
     assert "yes 0.33 pp −1.20 to 1.90 pp" in qat
@@ -551,7 +556,7 @@ def test_the_lowest_layers_are_named_in_the_plots_and_listed(page: _Page) -> Non
 
 
 def test_rewrites_are_counted_by_kind_and_named_on_demand(page: _Page) -> None:
-    words = _section(page, "Rewritten before quantizing", "Confusion of what ships")
+    words = _section(page, "Rewritten before quantizing", "Confusion of the files that ship")
     assert "3 × BatchNorm alone" in words and "1 × one grid" in words
     assert words.index("Which layers") < words.index("bn_2") < words.index(EVIL)
 
@@ -560,7 +565,7 @@ def test_an_older_report_without_the_new_parts_still_makes_a_page() -> None:
     report = {key: value for key, value in _report().items() if key not in ("quantization", "parity_matrix", "flips")}
     page = _Page(render_html(report))
     assert page.open == []
-    assert "holds nothing of how the student was quantized" in page.text
+    assert "has no record of how the student was quantized" in page.text
     assert "Photos whose answer changed" not in page.text
 
 

@@ -33,7 +33,7 @@ def changed(**other) -> set[str]:
     return {name for name in before if before[name] != after[name]}
 
 
-def test_the_same_is_planned_twice_the_same():
+def test_the_same_arguments_give_the_same_plan():
     assert keys() == keys()
     assert len(set(keys().values())) == len(keys()), "no two steps share a key"
     assert all(len(key) == 64 for key in keys().values())
@@ -90,7 +90,7 @@ READ = {
 
 
 @pytest.mark.parametrize(("table", "option"), READ)
-def test_quantizing_is_keyed_by_what_its_scheme_reads_and_by_nothing_else(table, option):
+def test_the_key_of_quantizing_has_only_the_options_that_its_scheme_reads(table, option):
     value, readers = READ[table, option]
     moved = set()
     for scheme in _ALL:
@@ -100,7 +100,7 @@ def test_quantizing_is_keyed_by_what_its_scheme_reads_and_by_nothing_else(table,
     assert moved == readers
 
 
-def test_every_option_of_quantizing_is_told_to_be_read_by_some_scheme():
+def test_every_option_of_quantizing_is_listed_as_read_by_some_scheme():
     names = {"quantize": QuantizeOptions.model_fields, "calibration": CalibrationOptions.model_fields}
     found = {(table, name) for table, fields in names.items() for name in fields}
     assert found == READ.keys() | {("quantize", "scheme")}
@@ -110,11 +110,11 @@ def test_verify_options_do_not_retrain():
     assert not changed(recipe={"verify": {"runs": 77, "threads": 2, "warmup_runs": 3}}) & TRAINING
 
 
-def test_the_seed_changes_all_that_is_drawn_at_random():
+def test_the_seed_changes_everything_that_is_random():
     assert changed(recipe={"seed": 1}) == EVERYTHING_AFTER_THE_SPLIT | {"split"}
 
 
-def test_the_photos_change_all_but_the_first_weights():
+def test_the_photos_change_everything_except_the_first_weights():
     assert changed(fingerprint="e" * 64) == EVERYTHING_AFTER_THE_SPLIT | {"split"}
 
 
@@ -122,7 +122,7 @@ def test_the_photos_change_all_but_the_first_weights():
     ("role", "expected"),
     [("teacher", EVERYTHING_AFTER_THE_SPLIT), ("student", {"distill", "quantize", "export", "verify"})],
 )
-def test_the_digest_of_the_first_weights_changes_what_begins_with_them(role, expected):
+def test_the_digest_of_the_first_weights_changes_what_starts_from_them(role, expected):
     def found(digest: str) -> dict[str, dict[str, str]]:
         return {**NO_WEIGHTS, role: {"weights": "imagenet", "local": "net.h5", "sha256": digest}}
 
@@ -151,7 +151,7 @@ def test_one_byte_of_a_weight_file_changes_the_keys(tmp_path):
     ), "where it lies does not matter"
 
 
-def test_what_only_judges_is_in_no_key():
+def test_limits_that_only_judge_are_in_no_key():
     budget = TARGET.budget.model_copy(update={"model_bytes": 1, "latency_p90_ms": 0.1})
     assert changed(target=TARGET.model_copy(update={"budget": budget})) == set()
 
@@ -165,11 +165,11 @@ def test_what_only_judges_is_in_no_key():
     ],
     ids=["accuracy budget", "per-tensor weights", "a precision that int8 files do not serve"],
 )
-def test_what_quantization_goes_by_changes_its_key_and_those_that_follow(target):
+def test_what_quantization_depends_on_changes_its_key_and_the_keys_that_follow(target):
     assert changed(target=target) == {"quantize", "export", "verify"}
 
 
-def test_a_runtime_that_takes_int8_only_matters_to_auto_alone():
+def test_a_runtime_that_accepts_only_int8_matters_only_to_auto():
     coral = TARGET.model_copy(update={"runtimes": ("edgetpu",)})
     assert changed(target=coral) == set()
     auto = {"quantize": {"scheme": "auto"}}
@@ -206,7 +206,7 @@ def test_the_instruction_set_changes_what_is_trained_and_not_the_split(monkeypat
     assert {name for name in before if before[name] != after[name]} == EVERYTHING_AFTER_THE_SPLIT
 
 
-def test_another_machine_measures_anew_and_nothing_else(monkeypatch):
+def test_another_machine_measures_again_and_reuses_the_rest(monkeypatch):
     before = keys()
     monkeypatch.setattr(machine, "fingerprint", lambda: "another machine")
     after = keys()
@@ -267,7 +267,7 @@ def test_every_step_comes_after_its_inputs_and_has_a_stage():
     assert {step.stage for step in steps} == STAGES.keys()
 
 
-def test_options_say_what_a_stage_is_given():
+def test_a_stage_gets_its_options():
     steps = {
         step.name: step
         for step in make_plan(

@@ -95,7 +95,7 @@ def print_bench(console: Console, found: Mapping[str, Any]) -> None:
     if found["comparison"]:
         console.print(_comparison(found["comparison"]))
     if found["checks"]:
-        print_checks(console, found)
+        print_checks(console, found["checks"])
         for check in found["checks"]:
             if check["status"] == "pass" and check["measured"] is None:
                 console.print(Text(f"pass {check['metric']} {check['subject']}: {check['reason']}", style="dim"))

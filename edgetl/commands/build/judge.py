@@ -1,7 +1,9 @@
+"""The checks of a build: accuracy, size and latency of each file that ships, and parity of every pair that was compared."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edgetl.core.words import of_threads
 from edgetl.latency.estimate import Estimate
@@ -11,98 +13,117 @@ from edgetl.targets.target import Target
 from edgetl.verdicts.check import Check, drop_check, verdict
 from edgetl.verdicts.parity import parity_checks
 
+if TYPE_CHECKING:
+    from edgetl.measure.records import FileMeasurement, Latency, Measurements
+    from edgetl.stages.records import ModelFile
+
 
 def judge(
     target: Target,
-    models: Sequence[Mapping[str, Any]],
-    measurements: Mapping[str, Any],
+    models: Sequence[ModelFile],
+    measurements: Measurements,
     *,
     estimates: Mapping[str, Estimate | str] | None = None,
     accept_estimates: bool = False,
 ) -> list[Check]:
     """Every check of a build, in the order of the report. Pure.
 
-    models: rows of models.json. measurements: the verify stage's measurements.json. estimates: file -> its latency on the
-    target as estimated, or why it could not be; accept_estimates: whether that may decide where nothing was measured.
+    models: rows of models.json. measurements: the verify stage's measurements.json. estimates: file -> its estimated latency
+    on the target, or why there is none. accept_estimates: an estimate may decide where nothing was measured.
     """
     checks: list[Check] = []
-    shipped = shipped_files(target, models)
-    if not shipped:
-        reason = f"no {target.precision} file in a format that {', '.join(target.runtimes)} open"
+    ships = {row["file"] for row in shipped_files(target, models)}
+    if not ships:
+        reason = f"there is no {target.precision} file in a format that {', '.join(target.runtimes)} can open"
         checks.append(Check("top1_drop_pp", target.name, target.budget.top1_drop_pp, None, None, "unmeasured", reason))
-    for row in shipped:
-        entry = measurements["files"].get(row["file"], {})
-        for runtime, pair in entry.get("against_float", {}).items():
-            checks.append(drop_check(f"{row['file']}@{runtime}", target.budget.top1_drop_pp, pair))
-        for runtime in target.runtimes:
-            if BACKENDS[runtime].format == row["format"] and runtime not in entry.get("against_float", {}):
-                reason = measurements["runtimes"].get(runtime, "edgetl has no such runtime on this machine")
-                subject = f"{row['file']}@{runtime}"
-                limit = target.budget.top1_drop_pp
-                checks.append(Check("top1_drop_pp", subject, limit, None, None, "unmeasured", reason))
-        size = row["bytes"]
-        checks.append(
-            Check(
-                "model_bytes",
-                row["file"],
-                target.budget.model_bytes,
-                size,
-                None,
-                "pass" if size <= target.budget.model_bytes else "fail",
-            )
-        )
+    for row in models:
+        if row["file"] not in ships:
+            continue
+        measured = measurements["files"].get(row["file"])
+        checks += _drop_checks(target, row, measured, measurements["runtimes"])
+        checks.append(_size_check(target, row))
         if target.is_this_machine():
-            checks += _latency_checks(target, row["file"], entry)
+            checks += _latency_checks(target, row["file"], measured)
         else:
-            made = (estimates or {}).get(row["file"])
-            checks += absent_latency_checks(target, row["file"], made, accept=accept_estimates)
+            found = (estimates or {}).get(row["file"])
+            checks += absent_latency_checks(target, row["file"], found, accept=accept_estimates)
     precision_of = {row["file"]: row["precision"] for row in models}
     checks += [check for pair in measurements["parity"] for check in parity_checks(pair, precision_of)]
     return checks
 
 
-def _latency_checks(target: Target, file: str, entry: Mapping[str, Any]) -> list[Check]:
-    limit = target.budget.latency_p90_ms
-    if limit is None:
-        return []
-    checks = []
+def _drop_checks(
+    target: Target, row: ModelFile, measured: FileMeasurement | None, runtimes: Mapping[str, str]
+) -> list[Check]:
+    """The drop on every runtime that measured the file, and on the target's runtimes that did not. runtimes: see
+    Measurements."""
+    limit = target.budget.top1_drop_pp
+    pairs = measured.get("against_float", {}) if measured else {}
+    checks = [drop_check(f"{row['file']}@{runtime}", limit, pair) for runtime, pair in pairs.items()]
     for runtime in target.runtimes:
-        if BACKENDS[runtime].format != file.rsplit(".", 1)[1]:
-            continue
-        subject = f"{file}@{runtime}"
-        figures = entry.get("latency", {}).get(runtime)
-        if figures is None:
-            reason = "this runtime of the target was not measured here"
-            checks.append(Check("latency_p90_ms", subject, limit, None, None, "unmeasured", reason))
-        elif figures["threads"] != target.budget.threads:
-            reason = f"measured on {of_threads(figures['threads'])}, the budget is for {target.budget.threads}: set verify.threads in the recipe"
-            checks.append(Check("latency_p90_ms", subject, limit, None, None, "unmeasured", reason))
-        else:
-            low, high = figures["p90_interval_ms"]
-            status = verdict(limit, (low, high))
-            reason = f"{figures['runs']} runs, {of_threads(figures['threads'])}"
-            checks.append(Check("latency_p90_ms", subject, limit, figures["p90_ms"], (low, high), status, reason))
+        if BACKENDS[runtime].format == row["format"] and runtime not in pairs:
+            reason = runtimes.get(runtime, "edgetl does not support this runtime on this machine")
+            subject = f"{row['file']}@{runtime}"
+            checks.append(Check("top1_drop_pp", subject, limit, None, None, "unmeasured", reason))
     return checks
 
 
-def absent_latency_checks(target: Target, file: str, made: Estimate | str | None, *, accept: bool) -> list[Check]:
-    """The latency check of a target that this machine is not; none where it has no limit.
+def _size_check(target: Target, row: ModelFile) -> Check:
+    limit, size = target.budget.model_bytes, row["bytes"]
+    return Check("model_bytes", row["file"], limit, size, None, "pass" if size <= limit else "fail")
 
-    It is unmeasured, with the estimate in its reason; accept: the estimate's interval decides, and the reason says so.
+
+def _latency_checks(target: Target, file: str, measured: FileMeasurement | None) -> list[Check]:
+    limit = target.budget.latency_p90_ms
+    if limit is None:
+        return []
+    latencies = measured.get("latency", {}) if measured else {}
+    return [
+        _latency_check(f"{file}@{runtime}", limit, target.budget.threads, latencies.get(runtime))
+        for runtime in target.runtimes
+        if BACKENDS[runtime].format == file.rsplit(".", 1)[1]
+    ]
+
+
+def _latency_check(subject: str, limit: float, threads: int, latency: Latency | None) -> Check:
+    if latency is None:
+        reason = "this runtime of the target was not measured on this machine"
+        return Check("latency_p90_ms", subject, limit, None, None, "unmeasured", reason)
+    if latency["threads"] != threads:
+        reason = f"measured on {of_threads(latency['threads'])}, but the budget is for {threads}: set verify.threads in the recipe"
+        return Check("latency_p90_ms", subject, limit, None, None, "unmeasured", reason)
+    low, high = latency["p90_interval_ms"]
+    reason = f"{latency['runs']} runs, {of_threads(latency['threads'])}"
+    return Check("latency_p90_ms", subject, limit, latency["p90_ms"], (low, high), verdict(limit, (low, high)), reason)
+
+
+def absent_latency_checks(target: Target, file: str, found: Estimate | str | None, *, accept: bool) -> list[Check]:
+    """The latency check on a machine that is not the target; none where the target has no limit.
+
+    found: the estimate, or why there is none. The check is unmeasured, with the estimate in its reason. accept: the
+    estimate's interval decides instead, and the reason says so.
     """
     limit = target.budget.latency_p90_ms
     if limit is None:
         return []
-    reason = f"this machine is not a {target.device.description}; what it measured here says nothing about one"
-    if isinstance(made, Estimate) and accept:
-        said = f"estimated, not measured (--accept-estimates): {made.sentence()}"
-        status = verdict(limit, made.p90_interval_ms)
-        subject = f"{file}@{made.runtime}"
+    if isinstance(found, Estimate) and accept:
+        reason = f"estimated, not measured (--accept-estimates): {found.sentence()}"
+        low, high = found.p90_interval_ms
         return [
-            Check("latency_p90_ms", subject, limit, made.p90_ms, made.p90_interval_ms, status, said, estimated=True)
+            Check(
+                "latency_p90_ms",
+                f"{file}@{found.runtime}",
+                limit,
+                found.p90_ms,
+                (low, high),
+                verdict(limit, (low, high)),
+                reason,
+                estimated=True,
+            )
         ]
-    if made is not None:
-        reason += (
-            f"; {made.sentence()}, which decides nothing" if isinstance(made, Estimate) else f"; no estimate: {made}"
-        )
+    reason = f"this machine is not a {target.device.description}, so its own latency does not count"
+    if isinstance(found, Estimate):
+        reason += f"; {found.sentence()}, for information only"
+    elif found is not None:
+        reason += f"; no estimate: {found}"
     return [Check("latency_p90_ms", file, limit, None, None, "unmeasured", reason)]

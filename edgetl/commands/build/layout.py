@@ -1,4 +1,4 @@
-"""A bundle laid out: what a build made, in one folder, moved into place whole or not at all."""
+"""Lay out a bundle: the files of one build in one folder, moved into place completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ from edgetl.core import machine
 from edgetl.core.errors import UsageError
 from edgetl.core.store import Artifact
 from edgetl.core.version import __version__
+from edgetl.report.records import Report
 from edgetl.stages.catalogue import libraries
 from edgetl.stages.plan import Plan
 from edgetl.stages.recipe import to_toml
 
-# Of the hidden folder beside a bundle's place: the ending that tells it from anybody else's, the lock that a build holds
-# while it lives, the bundle as it is laid out, the one that it replaces.
+# The hidden folder beside a bundle's place: its ending, which distinguishes it from other folders, the lock that a build
+# holds while it runs, the new bundle, and the bundle that it replaces.
 _ENDING, _LOCK_FILE, _NEW, _OLD = ".edgetl", "in-use.lock", "new", "old"
 
 
 def read_json(artifact: Artifact, name: str) -> Any:
-    """A JSON file of an artifact."""
+    """The contents of a JSON file of an artifact."""
     return json.loads((artifact.path / name).read_text())
 
 
 def check_place(place: Path, overwrite: bool) -> None:
-    """Before anything is built: raises UsageError where a bundle cannot be put. Removes what killed builds left beside it."""
+    """Check before anything is built that a bundle can be put here; raises UsageError. Removes the leftovers of killed builds."""
     if place.resolve() == Path.cwd():
-        raise UsageError("The bundle cannot be the folder you are in.", fix="name a folder in it: --out out")
+        raise UsageError("The bundle cannot be the folder you are in.", fix="name a folder inside it: --out out")
     if place.exists() and not place.is_dir():
         raise UsageError(f"{place} is a file.", fix="name a folder with --out")
     _clear_leftovers(place.resolve())
@@ -45,13 +46,13 @@ def check_place(place: Path, overwrite: bool) -> None:
         if not overwrite:
             raise UsageError(
                 f"{place} is not empty.",
-                why="a build never writes over what is there by itself",
+                why="by default, a build never overwrites files",
                 fix="name another folder with --out, or allow it with --overwrite",
             )
         if not all((place / name).is_file() for name in ("report.json", "contract.json", "lock.json", "recipe.toml")):
             raise UsageError(
-                f"{place} was not made by edgetl.",
-                why="--overwrite replaces bundles, and nothing else",
+                f"{place} is not a bundle of edgetl.",
+                why="--overwrite replaces bundles only",
                 fix="name another folder with --out",
             )
     try:
@@ -65,15 +66,13 @@ def check_place(place: Path, overwrite: bool) -> None:
     if os.path.ismount(place):
         raise UsageError(
             f"{place} is a mount point.",
-            why="a bundle is moved into place whole",
-            fix=f"name a folder in it: --out {place / 'bundle'}",
+            why="a bundle is moved into place as one folder",
+            fix=f"name a folder inside it: --out {place / 'bundle'}",
         )
 
 
-def lay_out(
-    place: Path, plan: Plan, artifacts: Mapping[str, Artifact], report: Mapping[str, Any], overwrite: bool
-) -> None:
-    """Write the bundle beside its place and move it there whole. Raises UsageError if the place was filled meanwhile."""
+def lay_out(place: Path, plan: Plan, artifacts: Mapping[str, Artifact], report: Report, overwrite: bool) -> None:
+    """Write the bundle beside its place, then move it there. Raises UsageError if the place was filled meanwhile."""
     from edgetl.report.html import render_html
 
     place = place.resolve()
@@ -96,13 +95,13 @@ def lay_out(
 
 
 def _move_into_place(folder: Path, place: Path, overwrite: bool) -> None:
-    """The old bundle is gone only when the new one is there. Of two builds that replace it at once, the later one's stays."""
+    """The old bundle is removed only once the new one is in place. Of two simultaneous builds, the later one wins."""
     aside = folder.with_name(_OLD)
     while True:
         if overwrite and place.is_dir():
             os.replace(place, aside)
         try:
-            os.replace(folder, place)  # an empty folder gives way
+            os.replace(folder, place)  # an empty folder is replaced
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -110,10 +109,10 @@ def _move_into_place(folder: Path, place: Path, overwrite: bool) -> None:
             if not overwrite:
                 raise UsageError(
                     f"{place} was filled while this build ran.",
-                    why="a build never writes over what is there by itself",
+                    why="by default, a build never overwrites files",
                     fix="build again with another --out, or with --overwrite: finished stages are kept",
                 ) from None
-            shutil.rmtree(aside, ignore_errors=True)  # another build's bundle has taken its place since
+            shutil.rmtree(aside, ignore_errors=True)  # meanwhile, another build has put its bundle there
 
 
 def _thumbnails(folder: Path) -> dict[str, bytes]:
@@ -122,7 +121,7 @@ def _thumbnails(folder: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def _temporary_beside(place: Path) -> Iterator[Path]:
-    """An empty folder on the place's own disk, in one that is gone afterwards, and until then is locked."""
+    """An empty folder on the same disk as the place, inside a folder that is locked now and removed afterwards."""
     outer, lock = _locked_folder(place)
     folder = outer / _NEW
     try:
@@ -143,19 +142,19 @@ def _locked_folder(place: Path) -> tuple[Path, filelock.BaseFileLock]:
         except filelock.Timeout:
             continue
         except NotImplementedError:
-            return outer, lock  # no locks on this disk: then nobody takes the folder for a leftover either
+            return outer, lock  # this disk has no locks, so no build takes the folder for a leftover either
         if (outer / _LOCK_FILE).is_file():
             return outer, lock
-        lock.release()  # between making and locking it, another build took it for a leftover
+        lock.release()  # before it was locked, another build took it for a leftover
 
 
 def _clear_leftovers(place: Path) -> None:
-    """Those of builds that were killed: the operating system lets go of a lock together with its process."""
+    """Remove the folders of killed builds: the operating system releases a lock when its process ends."""
     name = re.compile(rf"{re.escape(f'.{place.name}-')}[a-z0-9_]{{8}}{re.escape(_ENDING)}")
     try:
         found = [path for path in place.parent.iterdir() if name.fullmatch(path.name)]
     except OSError:
-        return  # whether anything can be put there is asked next
+        return  # check_place tests next whether anything can be put there
     for outer in found:
         if outer.is_symlink() or not outer.is_dir():
             continue
@@ -163,24 +162,24 @@ def _clear_leftovers(place: Path) -> None:
         try:
             lock.acquire(timeout=0)
         except (OSError, NotImplementedError):
-            continue  # a build is using it, or it is not known that none is
+            continue  # a build is using it, or perhaps is
         _dissolve(outer, place)
         lock.release()
 
 
 def _dissolve(outer: Path, place: Path) -> None:
-    """Remove the folder; a bundle that was moved into it goes back first, where nothing has taken its place."""
+    """Remove the folder. A bundle that was moved into it goes back first, unless something else is in its place."""
     old = outer / _OLD
     if old.is_dir():
         try:
             os.replace(old, place)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                return  # better a leftover than no bundle
+                return  # a leftover is better than no bundle
     shutil.rmtree(outer, ignore_errors=True)
 
 
-def _contract(artifacts: Mapping[str, Artifact], report: Mapping[str, Any], labels: str) -> dict[str, Any]:
+def _contract(artifacts: Mapping[str, Artifact], report: Report, labels: str) -> dict[str, Any]:
     files = {
         row["file"]: {
             "input": row["input"],
@@ -204,7 +203,7 @@ def _contract(artifacts: Mapping[str, Artifact], report: Mapping[str, Any], labe
     }
 
 
-def _lock(plan: Plan, artifacts: Mapping[str, Artifact], report: Mapping[str, Any]) -> dict[str, Any]:
+def _lock(plan: Plan, artifacts: Mapping[str, Artifact], report: Report) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "edgetl": __version__,

@@ -1,4 +1,4 @@
-"""Run a plan over the store. The only owner of the work folder."""
+"""Build: find the photos, run the plan's steps over the store, judge, report, and lay out one bundle per target."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from edgetl.backbones.local_weights import look
 from edgetl.commands.build.judge import judge
@@ -18,28 +18,35 @@ from edgetl.commands.estimate.run import estimate_built
 from edgetl.core.errors import CollapseError, UsageError
 from edgetl.core.progress import Display, Progress
 from edgetl.core.store import Artifact, Store
-from edgetl.report.data import make_report
+from edgetl.report.data import BuildRecords, make_report
+from edgetl.report.records import Report, StageRow
 from edgetl.stages.catalogue import STAGES, describe_step, require_build_extra
 from edgetl.stages.context import Context
 from edgetl.stages.plan import Plan, Step, make_plan
 from edgetl.stages.recipe import Recipe
 from edgetl.targets.target import Target
-from edgetl.verdicts.check import Check, exit_code
+from edgetl.verdicts.check import exit_code
+
+if TYPE_CHECKING:
+    from edgetl.dataset.scan import Listing
 
 
 @dataclass(frozen=True)
 class Source:
-    """The photos as found, and the local files that first weights would come from."""
+    """The photos as found, and the local files that first weights would come from.
 
-    listing: Any
-    weights: Mapping[str, Any]
+    weights: role -> what goes into the cache key (local_weights.look). local_files: step -> the file, None where there is none.
+    """
+
+    listing: Listing
+    weights: Mapping[str, Mapping[str, Any]]
     local_files: Mapping[str, Path | None]
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to build. auto: the student is to be chosen. accept_estimates: an estimated latency may decide where none can
-    be measured."""
+    """What to build. auto: the student has yet to be chosen. accept_estimates: an estimated latency may decide where none
+    can be measured."""
 
     recipe: Recipe
     targets: Sequence[Target]
@@ -52,13 +59,17 @@ class Order:
 
 @dataclass(frozen=True)
 class Built:
-    """One target's result."""
+    """One target's result.
+
+    failure: why there is no bundle, "" where there is one. Only with several targets: the quantized net of one collapsed,
+    the others are built. report is empty then.
+    """
 
     target: Target
     out: Path
-    report: Mapping[str, Any]
+    report: Report
     exit_code: int
-    failure: str = ""  # of several targets, one whose quantized net collapsed has no bundle
+    failure: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
@@ -74,7 +85,7 @@ class Built:
 def find_source(photos: str, recipe: Recipe, store: Store, note: Callable[[str], None], *, fetch: bool) -> Source:
     """List and hash the photos (a path, or the name of a known data set), and look for local weight files.
 
-    fetch: get a named data set if it is not here; else MissingError. Raises DataError.
+    fetch: download a named data set that is missing; otherwise it raises MissingError. Raises DataError.
     """
     from edgetl.dataset.catalogue import resolve
     from edgetl.dataset.index import PhotoIndex
@@ -90,8 +101,8 @@ def find_source(photos: str, recipe: Recipe, store: Store, note: Callable[[str],
     return source_of(listing, recipe)
 
 
-def source_of(listing: Any, recipe: Recipe) -> Source:
-    """Listed photos, with the local weight files that the recipe's nets would begin from."""
+def source_of(listing: Listing, recipe: Recipe) -> Source:
+    """The listed photos, with the local weight files that the recipe's nets would start from."""
     size = recipe.dataset.input_size_px
     nets = {"teacher": recipe.teacher, "student": recipe.student}
     found = {role: look(net.backbone, net.weights, size) for role, net in nets.items()}
@@ -105,7 +116,7 @@ def source_of(listing: Any, recipe: Recipe) -> Source:
 def with_chosen_student(
     recipe: Recipe, source: Source, targets: Sequence[Target], auto: Auto | None
 ) -> tuple[Recipe, Source, StudentChoice | None]:
-    """The recipe and its source with the student chosen for the targets, one for all of them. auto None: as they are.
+    """The recipe and its source with one student chosen for all targets; unchanged where auto is None.
 
     Raises UsageError when no student fits.
     """
@@ -123,7 +134,7 @@ def plan_for(recipe: Recipe, target: Target, source: Source) -> Plan:
 
 
 def cached_steps(plan: Plan, store: Store) -> dict[str, bool]:
-    """Step name -> whether its result is there, by the records alone: no file is hashed."""
+    """Step name -> whether its result is cached, according to the records alone: no file is hashed."""
     known: dict[str, str] = {}
     result = {}
     for step in plan.steps:
@@ -135,28 +146,26 @@ def cached_steps(plan: Plan, store: Store) -> dict[str, bool]:
     return result
 
 
-def run_plan(
-    plan: Plan, source: Source, store: Store, display: Display
-) -> tuple[dict[str, Artifact], list[dict[str, Any]]]:
-    """Every step's artifact, made or found; and a row a stage: {name, seconds, cached, key}."""
+def run_plan(plan: Plan, source: Source, store: Store, display: Display) -> tuple[dict[str, Artifact], list[StageRow]]:
+    """Run each step that is not cached; return its artifact by step name, and one timing row per step."""
     artifacts: dict[str, Artifact] = {}
-    rows = []
+    rows: list[StageRow] = []
     paths = source.listing.path_of()
     for position, step in enumerate(plan.steps, 1):
-        parents = {name: artifacts[made].sha256 for name, made in step.inputs.items()}
+        parents = {name: artifacts[source_step].sha256 for name, source_step in step.inputs.items()}
         begun = time.monotonic()
         found = store.find(step.key, parents)
         if found is not None:
             display.cached(position, len(plan.steps), describe_step(step.name))
-            artifacts[step.name], was_there = found, True
+            artifacts[step.name], cached = found, True
         else:
             with display.stage(position, len(plan.steps), describe_step(step.name)) as progress:
-                artifacts[step.name], was_there = _run_step(step, artifacts, parents, source, store, paths, progress)
+                artifacts[step.name], cached = _run_step(step, artifacts, parents, source, store, paths, progress)
         rows.append(
             {
                 "name": step.name,
                 "seconds": round(time.monotonic() - begun, 2),
-                "cached": was_there,
+                "cached": cached,
                 "made_in_seconds": round(artifacts[step.name].seconds, 2),
                 "key": step.key,
             }
@@ -173,13 +182,14 @@ def _run_step(
     paths: Mapping[str, Path],
     progress: Progress,
 ) -> tuple[Artifact, bool]:
+    """The step's artifact, and whether another build made it meanwhile."""
     # TFMOT works on Keras 2 only; TensorFlow reads this once, when it is first imported.
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     def work(out: Path, scratch: Path) -> None:
         module = importlib.import_module(STAGES[step.stage].module)
-        inputs = {name: artifacts[made] for name, made in step.inputs.items()}
+        inputs = {name: artifacts[source_step] for name, source_step in step.inputs.items()}
         module.run(
             step.options,
             inputs,
@@ -187,13 +197,13 @@ def _run_step(
         )
 
     def on_wait() -> None:
-        progress.note("another build is making this; waiting for it")
+        progress.note("another build is computing this; waiting for it")
 
     return store.make(step.key, STAGES[step.stage].kind, parents, work, on_wait, step.options)
 
 
 def build(photos: str, order: Order, store: Store, display: Display) -> list[Built]:
-    """Build for every target; one bundle each: `order.out` itself for one target, `order.out`/NAME for several.
+    """Build for every target; one bundle each: in `order.out` for one target, in `order.out`/NAME for several.
 
     photos: a path, or the name of a known data set. Raises EdgetlError for what a user can fix. Verdicts do not raise: they
     are in the exit codes of the results.
@@ -202,7 +212,7 @@ def build(photos: str, order: Order, store: Store, display: Display) -> list[Bui
     require_build_extra()
     places = {target.name: out if len(targets) == 1 else out / target.name for target in targets}
     if len(places) != len(targets):
-        raise UsageError("A target is named twice.")
+        raise UsageError("The same target is given twice.")
     for place in places.values():
         check_place(place, order.overwrite)
     source = find_source(photos, recipe, store, display.note, fetch=True)
@@ -219,44 +229,44 @@ def build(photos: str, order: Order, store: Store, display: Display) -> list[Bui
         except CollapseError as error:
             if len(targets) == 1:
                 raise
-            results.append(Built(target, places[target.name], {}, error.exit_code, str(error)))
+            results.append(Built(target, places[target.name], cast(Report, {}), error.exit_code, str(error)))
             continue
-        report, checks = _report(plan, artifacts, stages, choice, order.accept_estimates)
+        records = _read_records(plan, artifacts, stages, choice, order.accept_estimates)
+        checks = judge(
+            target,
+            records.models,
+            records.measurements,
+            estimates=records.estimates,
+            accept_estimates=records.estimates_accepted,
+        )
+        report = make_report(target, records, checks)
         lay_out(places[target.name], plan, artifacts, report, order.overwrite)
         results.append(Built(target, places[target.name], report, exit_code(checks, strict=order.strict)))
     return results
 
 
-def _report(
+def _read_records(
     plan: Plan,
     artifacts: Mapping[str, Artifact],
-    stages: Sequence[Mapping[str, Any]],
+    stages: Sequence[StageRow],
     choice: StudentChoice | None,
     accept_estimates: bool,
-) -> tuple[dict[str, Any], list[Check]]:
+) -> BuildRecords:
     trained = [step.name for step in plan.steps if STAGES[step.stage].history]
-    histories = {name: read_json(artifacts[name], "history.json") for name in trained}
     models = read_json(artifacts["export"], "models.json")
-    measurements = read_json(artifacts["verify"], "measurements.json")
-    estimates = estimate_built(artifacts["export"].path, models, plan.target)
-    checks = judge(plan.target, models, measurements, estimates=estimates, accept_estimates=accept_estimates)
-    report = make_report(
-        plan.target,
-        checks=checks,
+    return BuildRecords(
         recipe=plan.recipe.model_dump(mode="json"),
         dataset=read_json(artifacts["split"], "dataset.json"),
-        n_calibrate=histories.get("quantize", {}).get("n_calibrate", 0),
         stages=stages,
         models=models,
-        measurements=measurements,
-        histories=histories,
-        sources={
+        measurements=read_json(artifacts["verify"], "measurements.json"),
+        histories={name: read_json(artifacts[name], "history.json") for name in trained},
+        weights={
             "teacher": read_json(artifacts["finetune"], "model.json")["weights_source"],
             "student": read_json(artifacts["distill"], "model.json")["weights_source"],
         },
         flips=read_json(artifacts["verify"], "flips/flips.json"),
-        estimates=estimates,
-        accept_estimates=accept_estimates,
-        student_choice=None if choice is None else {**choice.as_dict(), "sentence": choice.sentence()},
+        estimates=estimate_built(artifacts["export"].path, models, plan.target),
+        estimates_accepted=accept_estimates,
+        student_choice=choice.to_row() if choice else None,
     )
-    return report, checks

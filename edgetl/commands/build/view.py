@@ -1,7 +1,9 @@
+"""What `edgetl build` and `edgetl plan` show in a terminal."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -9,21 +11,23 @@ from rich.table import Table
 from rich.text import Text
 
 from edgetl.console.checks import print_checks
-from edgetl.core.words import human_bytes, percent
+from edgetl.core.words import human_bytes, of_threads, percent
 from edgetl.stages.catalogue import describe_step
 
 if TYPE_CHECKING:
+    from edgetl.measure.records import Latency
+    from edgetl.report.records import Report
     from edgetl.stages.plan import Plan
 
 
-def models_table(report: Mapping[str, Any]) -> Table:
-    """One row a file and runtime; fits 80 columns."""
-    first: Mapping[str, Any] = next(iter(next(iter(report["models"]))["latency"].values()), {})
+def models_table(report: Report) -> Table:
+    """One row per file and runtime; fits 80 columns."""
+    first = next(iter(report["models"][0]["latency"].values()), None)
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=0,
         title=f"{report['target']['name']}: {report['dataset']['n_test']} test photos",
-        caption=f"ms: p50 and p90, {first.get('runs', 0)} runs, {first.get('threads', 0)} thread, on {first.get('processor', '?')}",
+        caption=_conditions(first),
         title_justify="left",
         caption_justify="left",
     )
@@ -54,11 +58,17 @@ def models_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def print_result(console: Console, report: Mapping[str, Any], out: str) -> None:
-    """The closing words of a build."""
+def _conditions(latency: Latency | None) -> str:
+    """The conditions of the latencies, after the first file's."""
+    runs, threads, processor = (latency["runs"], latency["threads"], latency["processor"]) if latency else (0, 0, "?")
+    return f"ms: p50 and p90, {runs} runs, {of_threads(threads)}, on {processor}"
+
+
+def print_result(console: Console, report: Report, out: str) -> None:
+    """The result of a build: its files, its checks, and where the report is."""
     console.print()
     console.print(models_table(report))
-    print_checks(console, report)
+    print_checks(console, report["checks"])
     seconds = sum(stage["seconds"] for stage in report["stages"])
     console.print(
         f"\n{out}/report.html  ({seconds:.0f} s, {sum(1 for stage in report['stages'] if stage['cached'])} of {len(report['stages'])} stages cached)",
@@ -68,7 +78,7 @@ def print_result(console: Console, report: Mapping[str, Any], out: str) -> None:
 
 
 def plan_table(plan: Plan, cached: Mapping[str, bool]) -> Table:
-    """What a build would do."""
+    """The steps of a build, and which of them are cached."""
     table = Table(title=f"Plan for {plan.target.name}", title_justify="left")
     for name in ("step", "what", "with", "cache"):
         table.add_column(name, overflow="fold")

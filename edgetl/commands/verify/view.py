@@ -15,7 +15,7 @@ from rich.text import Text
 from edgetl.commands.verify.diagnosis_view import print_diagnosis
 from edgetl.console.checks import check_figures, check_line
 from edgetl.core.words import percent
-from edgetl.verdicts.check import output_step_of
+from edgetl.verdicts.check import CheckRow, output_step_of
 
 _INTEGER = ("int8", "int16x8", "int8-float32")
 # A confusion matrix of more classes does not fit 80 columns; of so many rows the worst are shown.
@@ -63,7 +63,7 @@ def print_verification(console: Console, found: Mapping[str, Any]) -> None:
         console.print(_count(found["checks"]))
 
 
-def _print_lines(console: Console, checks: Sequence[Mapping[str, Any]]) -> None:
+def _print_lines(console: Console, checks: Sequence[CheckRow]) -> None:
     for check in checks:
         told = "; ".join(filter(None, (check_figures(check), check["reason"])))
         console.print(check_line(check, told or "past the limit"))

@@ -1,4 +1,4 @@
-"""A bundle comes whole into its place or not at all, whatever is killed on the way, and builds leave each other alone."""
+"""A bundle is moved into place completely or not at all, whatever is killed meanwhile; builds do not disturb each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgetl.stages.plan import make_plan
 from edgetl.stages.recipe import make_recipe
 from edgetl.targets.target import load_target
 
-# A build at its last step. It stops where it is told to, says so, and goes on when it is given a line.
+# A build at its last step. It stops at the requested point, prints a line, and continues when it reads one.
 CHILD = """
 import os, sys
 from pathlib import Path
@@ -90,7 +90,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(repository: Path, tmp_path: Path) -> Iterator[Start]:
-    """start(where, overwrite, text): a build into tmp_path/out that stopped where it was told to."""
+    """start(where, overwrite, text): a build into tmp_path/out that has stopped at the requested point."""
     made = []
 
     def begin(where: str, overwrite: bool, text: str) -> subprocess.Popen[str]:
@@ -126,7 +126,7 @@ def hidden(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
 
 
-def test_what_a_killed_build_left_goes_with_the_next_one(start: Start, tmp_path: Path) -> None:
+def test_the_next_build_removes_what_a_killed_one_left(start: Start, tmp_path: Path) -> None:
     place = tmp_path / "out"
     kill(start("laying out", False, "first"))
     assert len(hidden(tmp_path)) == 1 and not place.exists()
@@ -142,7 +142,7 @@ def test_what_a_killed_build_left_goes_with_the_next_one(start: Start, tmp_path:
     assert place.stat().st_mode & 0o777 == 0o755
 
 
-def test_what_a_living_build_has_stays_and_both_come_to_their_end(start: Start, tmp_path: Path) -> None:
+def test_the_folder_of_a_running_build_stays_and_both_finish(start: Start, tmp_path: Path) -> None:
     place = tmp_path / "out"
     first = start("laying out", True, "first")
     its = hidden(tmp_path)
@@ -175,7 +175,7 @@ def test_a_bundle_that_a_killed_build_had_moved_aside_comes_back(start: Start, t
     check_place(place, True)
 
 
-def test_a_place_that_was_filled_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+def test_a_place_that_was_filled_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     place = tmp_path / "out"
     place.mkdir()
     (place / "mine.txt").write_text("mine")
@@ -200,7 +200,7 @@ def test_a_move_that_fails_leaves_the_old_bundle(tmp_path: Path, monkeypatch: py
     assert (place / "labels.txt").read_text() == "old\n" and hidden(tmp_path) == []
 
 
-def test_what_others_keep_beside_the_place_stays(tmp_path: Path) -> None:
+def test_other_files_beside_the_place_stay(tmp_path: Path) -> None:
     # Eight characters as ours, another place's, a file, a link.
     for name in (".out-personal", ".out-x-abcdefgh.edgetl", ".output-abcdefgh.edgetl"):
         (tmp_path / name).mkdir()

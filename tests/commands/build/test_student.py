@@ -31,7 +31,7 @@ def test_no_larger_one_fits_and_the_chosen_one_does():
         assert not (fits and one.macs > chosen.macs), one
         if (one.backbone, one.input_size_px) == (chosen.backbone, chosen.input_size_px):
             assert fits
-    assert "the next, mobilenetv2-" in chosen.reason and "raspberry-pi-4, which allows 50" in chosen.reason
+    assert "the next, mobilenetv2-" in chosen.reason and "raspberry-pi-4, whose limit is 50" in chosen.reason
     assert "3 published rows of the same chip" in chosen.sentence()
 
 
@@ -56,10 +56,10 @@ def test_a_size_the_user_fixed_is_kept_and_no_student_is_wider_than_its_teacher(
     assert choose_student(other, [roomy], classes=5).backbone == "mobilenetv2-1.4"
 
 
-def test_where_none_fits_the_smallest_estimate_is_told_beside_the_budget():
+def test_where_none_fits_the_smallest_estimate_is_shown_beside_the_budget():
     with pytest.raises(UsageError, match="No student fits raspberry-pi-4") as caught:
         choose_student(Recipe(), [with_budget(latency_p90_ms=0.5)], classes=5)
-    assert "mobilenetv2-0.35 at 96 px, is estimated at p90" in caught.value.why and "allows 0.5" in caught.value.why
+    assert "mobilenetv2-0.35 at 96 px, is estimated at p90" in caught.value.why and "limit is 0.5" in caught.value.why
 
 
 def test_one_student_serves_all_targets_named():
@@ -71,11 +71,11 @@ def test_one_student_serves_all_targets_named():
     assert len(both.estimates) == 2
 
 
-def test_what_could_not_decide_is_said():
+def test_the_reason_names_what_could_not_be_considered():
     without = choose_student(Recipe(), [with_budget(latency_p90_ms=None)], classes=5)
-    assert "sets no limit for latency, so the size of the file alone decided" in without.reason
+    assert "has no latency limit, so the file size alone decided" in without.reason
     assert (
-        "is this machine, of which nothing is published"
+        "is this machine, for which nothing is published"
         in choose_student(Recipe(), [load_target("this-machine")], classes=5).reason
     )
     npu = PI.model_copy(update={"runtimes": ("litert-npu",), "references": ()})
@@ -83,7 +83,7 @@ def test_what_could_not_decide_is_said():
         choose_student(Recipe(), [npu], classes=5)
 
 
-def test_auto_is_taken_out_of_a_recipe_and_the_choice_put_in():
+def test_auto_is_removed_from_a_recipe_and_the_choice_inserted():
     tables = {"student": {"backbone": AUTO, "weights": "none"}, "dataset": {"input_size_px": 128}}
     assert take_auto(tables) == ({"student": {"weights": "none"}, "dataset": {"input_size_px": 128}}, Auto(128))
     assert take_auto({"student": {"backbone": AUTO}})[1] == Auto(None)
@@ -102,6 +102,6 @@ def test_auto_is_taken_out_of_a_recipe_and_the_choice_put_in():
         ("mobilenetv2-1.0", "float16", 4_476_716),
     ],
 )
-def test_a_size_is_reckoned_within_a_few_percent_of_what_builds_wrote(backbone, precision, built):
+def test_the_estimated_size_is_within_a_few_percent_of_built_files(backbone, precision, built):
     """TFLite files for five classes at 192 px; never reckoned smaller, so that what fits fits."""
     assert 0 <= estimated_bytes(backbone, 192, 5, precision) - built < max(50_000, 0.01 * built)
