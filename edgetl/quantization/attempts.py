@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgetl.core.stats import paired_drop_interval
+from edgetl.quantization.records import AttemptRow
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Attempt:
         """It predicts one class, or the whole interval of the drop is past the budget."""
         return self.one_class or self.interval_pp[0] > budget_pp
 
-    def to_json(self, *, chosen: bool) -> dict[str, Any]:
-        """A row of the report."""
-        return {**asdict(self), "chosen": chosen}
+    def to_json(self, *, chosen: bool) -> AttemptRow:
+        """Its row in history.json and the report."""
+        return AttemptRow(**asdict(self), chosen=chosen)  # type: ignore[typeddict-item]
 
 
 def judge_attempt(

@@ -4,7 +4,7 @@ most sensitive to."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from edgetl.graph.graph import SAME_SCALE_OPS, Graph
 from edgetl.graph.rebuild import rebuild
 from edgetl.quantization.integers import dequantized
 from edgetl.quantization.net import QuantizedNet
+from edgetl.quantization.records import SignalRow
 
 # An 8-bit grid over a normal distribution gives about 40 dB; after fifty layers a good int8 net still has 15 to 25. A
 # tensor under DEGRADED_DB whose inputs were LOSS_DB better is where the damage was done.
@@ -30,10 +31,12 @@ class Signal:
     snr_db: float
     inputs_snr_db: float
 
-    def to_json(self) -> dict[str, Any]:
-        """A row of the report; what a node of exact inputs reads has no ratio."""
+    def to_json(self) -> SignalRow:
+        """Its row in history.json and the report; exact inputs have no ratio."""
         exact = self.inputs_snr_db >= _CEILING_DB
-        return {**asdict(self), "inputs_snr_db": None if exact else self.inputs_snr_db}
+        return SignalRow(
+            node=self.node, op=self.op, snr_db=self.snr_db, inputs_snr_db=None if exact else self.inputs_snr_db
+        )
 
 
 def signal_to_noise_db(reference: np.ndarray, other: np.ndarray) -> float:

@@ -24,17 +24,18 @@ from edgetl.backbones.models import load_weights, save_weights
 from edgetl.core.errors import TrainingError
 from edgetl.core.progress import Progress
 from edgetl.tasks.photos.batches import iterate
+from edgetl.training.records import EpochRow, HistoryJson
 
 
 @dataclass
 class History:
     """What each epoch came to. `epochs` rows: epoch, train_loss, validate_loss, validate_top1, learning_rate, seconds."""
 
-    epochs: list[dict[str, float]] = field(default_factory=list)
+    epochs: list[EpochRow] = field(default_factory=list)
     best_epoch: int = -1
     stopped_early: bool = False
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> HistoryJson:
         """Plain data for the artifact and the report."""
         return {"epochs": self.epochs, "best_epoch": self.best_epoch, "stopped_early": self.stopped_early}
 
