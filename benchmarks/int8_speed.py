@@ -43,7 +43,7 @@ from edgetl.quantization.integers import quantize_graph
 from edgetl.quantization.ranges import estimate_ranges
 from edgetl.quantization.ties import without_ties
 from edgetl.runtimes import load_runtime
-from edgetl.stages.quantize import input_range
+from edgetl.stages.workbench import input_range
 from edgetl.training.norm import estimate_batch_norm
 
 # Backbone, input size, rounds, runs a round: some 20 s of timing each.

@@ -1,9 +1,9 @@
-"""Classifiers on a backbone, and how they lie on disk: model.json beside weights.npz. Never a pickled or HDF5 model."""
+"""Classifiers on a backbone, and their form on disk: model.json beside weights.npz, never a pickled or HDF5 model."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from edgetl.tasks.photos.contract import Normalization
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What it takes to build a classifier again from code; `weights_source` says where its weights began."""
+    """What is needed to build a classifier again from code. weights_source: where its first weights came from."""
 
     backbone: str
     input_size_px: int
@@ -27,7 +27,20 @@ class ModelSpec:
     @property
     def normalization(self) -> Normalization:
         """The backbone's preprocessing."""
-        return load_family(self.backbone).NORMALIZATION
+        normalization: Normalization = load_family(self.backbone).NORMALIZATION
+        return normalization
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A Keras model of logits with the normalization of its input. normalize: pixels in 0..255 -> the model's input."""
+
+    model: Any
+    normalize: Callable[[Any], Any]
+
+    def logits(self, pixels: Any, *, training: bool) -> Any:
+        """pixels: float32 [batch, size, size, 3] in 0..255. Returns float32 [batch, classes]."""
+        return self.model(self.normalize(pixels), training=training)
 
 
 def build_classifier(spec: ModelSpec) -> Any:
@@ -39,21 +52,21 @@ def build_classifier(spec: ModelSpec) -> Any:
 
 
 def set_seeds(seed: int) -> None:
-    """Random initial weights and views follow from the seed, on any number of epochs and restarts."""
+    """Make random initial weights depend on this seed alone."""
     from tf_keras import utils
 
     utils.set_random_seed(seed)
 
 
 def freeze_batch_norm(model: Any) -> None:
-    """Keep every BatchNorm in inference mode: on a few thousand photos its statistics drift faster than weights learn."""
+    """Keep every BatchNorm in inference mode: on a few thousand photos its statistics drift faster than the weights learn."""
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.trainable = False
 
 
 def save_weights(path: Path, weights: list[np.ndarray]) -> None:
-    """Arrays in order, as npz."""
+    """Write arrays, in order, as npz."""
     with path.open("wb") as stream:
         np.savez(stream, *weights)
 
@@ -71,7 +84,7 @@ def save_model(folder: Path, spec: ModelSpec, model: Any) -> None:
 
 
 def load_model(folder: Path) -> tuple[ModelSpec, Any]:
-    """Build the classifier again and set its weights."""
+    """Build the classifier again with its weights. The inverse of save_model."""
     spec = ModelSpec(**json.loads((folder / "model.json").read_text()))
     model = build_classifier(spec)
     model.set_weights(load_weights(folder / "weights.npz"))
@@ -79,7 +92,7 @@ def load_model(folder: Path) -> tuple[ModelSpec, Any]:
 
 
 def load_first_weights(folder: Path) -> tuple[dict[str, list[np.ndarray]] | None, dict[str, Any]]:
-    """The weights stage's artifact: (layer name -> arrays or None, where they came from)."""
+    """Read the weights stage's artifact: (layer name -> arrays, or None; where they came from)."""
     source = json.loads((folder / "source.json").read_text())
     if not (folder / "weights.npz").is_file():
         return None, source

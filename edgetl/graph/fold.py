@@ -10,7 +10,7 @@ convolution (DenseNet's transitions) comes before it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,84 +51,127 @@ def fold(model: Any) -> Graph:
 
 
 def folding(model: Any) -> Folding:
-    """`fold`, with what it did to which layer."""
+    """`fold`, with what it did to which layer. Raises TrainingError as `fold` does."""
     refuse_unquantizable(model)
-    nodes: dict[str, Node] = {}
-    made_by: dict[str, str] = {}  # Keras layer -> the node whose tensor is its output
-    consumers: dict[str, int] = {}
-    rewrites: list[Rewrite] = []
-    # A layer that goes away reads nothing; who reads it reads what is before it.
-    origin: dict[str, str] = {}
+    layered = _Layers(model.layers)
     for layer in model.layers:
-        parents = [origin[parent] for parent in _parents(layer)]
-        origin[layer.name] = parents[0] if _goes_away(layer) else layer.name
-        for parent in () if _goes_away(layer) else parents:
-            consumers[parent] = consumers.get(parent, 0) + 1
-    for layer in model.layers:
-        parents = [origin[parent] for parent in _parents(layer)]
-        sources = tuple(made_by[parent] for parent in parents)
-        before = nodes[sources[0]] if sources else None
-        # A tensor that other layers read, too, must stay what it is.
-        alone = before is not None and consumers.get(parents[0]) == 1
-        shape = (1, *(int(size) for size in layer.output.shape[1:]))
-
-        def note(rewrite: str, layer: Any = layer) -> None:
-            rewrites.append(Rewrite(layer.name, type(layer).__name__, rewrite))
-
-        if isinstance(layer, layers.BatchNormalization):
-            assert before is not None
-            scale, shift = _norm(layer)
-            if alone and before.op in ("conv", "depthwise") and before.activation == "none":
-                nodes[before.name] = _scaled(before, scale, shift)
-                made_by[layer.name] = before.name
-                note(f"folded into convolution {before.name}")
-                continue
-            node = Node(
-                layer.name,
-                "depthwise",
-                sources,
-                {"strides": [1, 1], "padding": "valid", "activation": "none"},
-                shape,
-                scale[None, None, :, None],
-                shift,
-            )
-            note("becomes a 1 x 1 depthwise convolution")
-        elif _goes_away(layer):
-            made_by[layer.name] = sources[0]
-            note("removed: it changes nothing when the net is used")
-            continue
-        elif isinstance(layer, layers.ReLU | layers.Activation):
-            assert before is not None
-            activation = activation_of(layer)
-            if alone and before.op in _FUSES_RELU and before.activation == "none":
-                nodes[before.name] = replace(before, attributes={**before.attributes, "activation": activation})
-                made_by[layer.name] = before.name
-                note(f"fused into {before.name}")
-                continue
-            node = Node(layer.name, "relu", sources, {"activation": activation}, shape)
-            note(f"stands alone: {before.op} {before.name} " + ("cannot hold it" if alone else "has other readers"))
-        elif isinstance(layer, layers.SeparableConv2D):
-            first, node = _separable(layer, sources, shape)
-            nodes[first.name] = first
-            note(f"becomes depthwise convolution {first.name} and 1 x 1 convolution {node.name}")
-        else:
-            node = _node(layer, sources, shape)
-        nodes[node.name] = node
-        made_by[layer.name] = node.name
-    graph, paddings = _with_padding_fused(Graph(tuple(nodes.values())))
+        layered.add(layer)
+    rewrites = layered.rewrites
+    graph, paddings = _with_padding_fused(Graph(tuple(layered.nodes.values())))
     rewrites += [Rewrite(pad, "ZeroPadding2D", f"fused into convolution {reader}") for pad, reader in paddings.items()]
     graph, pooled = _with_pooling_first(graph)
     rewrites += [Rewrite(pool, "AveragePooling2D", f"moved before convolution {conv}") for pool, conv in pooled.items()]
     spread = spread_norms(graph)
     rewrites = _with_additions(rewrites, spread.additions)
     members: dict[str, list[str]] = {}
-    for name, maker in made_by.items():
+    for name, maker in layered.made_by.items():
         members.setdefault(pooled.get(maker, maker), []).append(name)
     for norm, takers in spread.additions.items():
         for taker in takers:
             members[taker] = members[norm] + members[taker]
     alike = {name: layers_of for name, layers_of in members.items() if name not in spread.changed}
     return Folding(spread.graph, rewrites, alike)
+
+
+def preflight(model: Any) -> list[Rewrite]:
+    """The rewrites that folding does to a model, one row per layer; layers that are not named stay what they are. Trains
+    nothing.
+
+    A model just built will do: weights decide only whether a BatchNorm before a convolution becomes an addition or, where
+    training leaves it a factor that cannot move (graph/preactivation.py), stays a depthwise convolution. Raises
+    TrainingError naming all layers that have no int8 form.
+    """
+    return folding(model).rewrites
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a layer reads. before: the node of its first input; alone: no other layer reads that. shape: of its output."""
+
+    sources: tuple[str, ...]
+    before: Node | None
+    alone: bool
+    shape: tuple[int, ...]
+
+
+class _Layers:
+    """Keras layers, taken one by one in order, as nodes. made_by: layer -> the node whose tensor is its output."""
+
+    def __init__(self, all_layers: Sequence[Any]) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.made_by: dict[str, str] = {}
+        self.rewrites: list[Rewrite] = []
+        self._consumers: dict[str, int] = {}
+        # A layer that is removed reads nothing; its readers read what is before it.
+        self._origin: dict[str, str] = {}
+        for layer in all_layers:
+            parents = [self._origin[parent] for parent in _parents(layer)]
+            self._origin[layer.name] = parents[0] if _is_removed(layer) else layer.name
+            for parent in () if _is_removed(layer) else parents:
+                self._consumers[parent] = self._consumers.get(parent, 0) + 1
+
+    def add(self, layer: Any) -> None:
+        reading = self._reading(layer)
+        if isinstance(layer, layers.BatchNormalization):
+            self._add_norm(layer, reading)
+        elif _is_removed(layer):
+            self._merge(layer, reading.sources[0], "removed: it changes nothing when the net is used")
+        elif isinstance(layer, layers.ReLU | layers.Activation):
+            self._add_activation(layer, reading)
+        elif isinstance(layer, layers.SeparableConv2D):
+            first, second = _separable(layer, reading.sources, reading.shape)
+            self.nodes[first.name] = first
+            how = f"becomes depthwise convolution {first.name} and 1 x 1 convolution {second.name}"
+            self._add_node(layer, second, how)
+        else:
+            self._add_node(layer, _node(layer, reading.sources, reading.shape))
+
+    def _reading(self, layer: Any) -> _Reading:
+        parents = [self._origin[parent] for parent in _parents(layer)]
+        sources = tuple(self.made_by[parent] for parent in parents)
+        before = self.nodes[sources[0]] if sources else None
+        # A tensor that other layers read as well must stay what it is.
+        alone = before is not None and self._consumers.get(parents[0]) == 1
+        return _Reading(sources, before, alone, (1, *(int(size) for size in layer.output.shape[1:])))
+
+    def _add_node(self, layer: Any, node: Node, rewrite: str = "") -> None:
+        self.nodes[node.name] = node
+        self.made_by[layer.name] = node.name
+        self._note(layer, rewrite)
+
+    def _merge(self, layer: Any, node_name: str, rewrite: str) -> None:
+        """The layer gets no node of its own: its output is this node's."""
+        self.made_by[layer.name] = node_name
+        self._note(layer, rewrite)
+
+    def _note(self, layer: Any, rewrite: str) -> None:
+        if rewrite:
+            self.rewrites.append(Rewrite(layer.name, type(layer).__name__, rewrite))
+
+    def _add_norm(self, layer: Any, reading: _Reading) -> None:
+        before = reading.before
+        assert before is not None
+        scale, shift = _norm(layer)
+        if reading.alone and before.op in ("conv", "depthwise") and before.activation == "none":
+            self.nodes[before.name] = _scaled(before, scale, shift)
+            self._merge(layer, before.name, f"folded into convolution {before.name}")
+            return
+        attributes = {"strides": [1, 1], "padding": "valid", "activation": "none"}
+        kernel = scale[None, None, :, None]
+        node = Node(layer.name, "depthwise", reading.sources, attributes, reading.shape, kernel, shift)
+        self._add_node(layer, node, "becomes a 1 x 1 depthwise convolution")
+
+    def _add_activation(self, layer: Any, reading: _Reading) -> None:
+        before, activation = reading.before, activation_of(layer)
+        assert before is not None
+        if reading.alone and before.op in _FUSES_RELU and before.activation == "none":
+            attributes = {**before.attributes, "activation": activation}
+            self.nodes[before.name] = replace(before, attributes=attributes)
+            self._merge(layer, before.name, f"fused into {before.name}")
+            return
+        why = "cannot hold it" if reading.alone else "has other readers"
+        node = Node(layer.name, "relu", reading.sources, {"activation": activation}, reading.shape)
+        self._add_node(layer, node, f"stands alone: {before.op} {before.name} {why}")
 
 
 def _with_additions(rewrites: list[Rewrite], additions: Mapping[str, tuple[str, ...]]) -> list[Rewrite]:
@@ -150,7 +193,7 @@ def _parents(layer: Any) -> list[str]:
     )
 
 
-def _goes_away(layer: Any) -> bool:
+def _is_removed(layer: Any) -> bool:
     linear = isinstance(layer, layers.Activation) and activation_of(layer) == "none"
     return linear or isinstance(layer, REMOVED)
 

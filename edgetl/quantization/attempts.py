@@ -43,7 +43,8 @@ class Attempt:
 
     def to_json(self, *, chosen: bool) -> AttemptRow:
         """Its row in history.json and the report."""
-        return AttemptRow(**asdict(self), chosen=chosen)  # type: ignore[typeddict-item]
+        row: AttemptRow = {**asdict(self), "chosen": chosen}  # type: ignore[typeddict-item]
+        return row
 
 
 def judge_attempt(

@@ -11,7 +11,7 @@ import numpy as np
 from edgetl.backbones.models import ModelSpec, build_classifier
 from edgetl.backbones.weights import missing, obtain
 from edgetl.core.store import RETRY, Artifact
-from edgetl.graph.preflight import preflight
+from edgetl.graph.fold import preflight
 from edgetl.stages.context import Context
 
 

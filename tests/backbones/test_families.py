@@ -16,7 +16,7 @@ from edgetl.backbones.catalogue import weight_files
 from edgetl.backbones.local_weights import look
 from edgetl.backbones.models import ModelSpec, build_classifier, set_seeds
 from edgetl.backbones.weights import obtain, set_backbone_weights
-from edgetl.graph.preflight import preflight
+from edgetl.graph.fold import preflight
 
 BACKBONES = ["mobilenetv2-0.35", "densenet121", "vgg16", "xception"]
 

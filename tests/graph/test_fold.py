@@ -11,8 +11,7 @@ from tf_keras import Model, Sequential, layers
 
 from edgetl.backbones.models import ModelSpec, build_classifier
 from edgetl.core.errors import EXIT_TRAINING, TrainingError
-from edgetl.graph.fold import check_folded, folding
-from edgetl.graph.preflight import Rewrite, preflight
+from edgetl.graph.fold import Rewrite, check_folded, folding, preflight
 
 
 def net(*planted: Any, before_pooling: bool = True) -> Any:
