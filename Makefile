@@ -40,6 +40,7 @@ $(GPU_SIM_DRIVER):
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.test_words
 
 # What was tested, with hashes: needs uv.
 lock:

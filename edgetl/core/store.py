@@ -7,7 +7,7 @@
     CACHE/index.sqlite                  what is known of photos by path and by digest
     CACHE/downloads/                    files fetched and checked
 
-A key says what was asked for (plan.py); the record says what came out. An artifact is used only while its files
+A key says what was asked for (stages/plan.py); the record says what came out. An artifact is used only while its files
 hash to what its record says and its parents are the ones asked for: anything else counts as absent.
 """
 
