@@ -25,7 +25,7 @@ _NOUNS = (
 _THING = "file|folder|image|list|model|name|net|number|option|photo|picture|place|target|tensor|token|zip file|failure|bundle"
 # Habit -> what to write. A space stands for any white space; case is ignored.
 HABITS: dict[str, str] = {
-    rf"\b(?:an?|one) (?:{_NOUNS}) (?:an?|each) (?:(?:input|output|true|execution) )?(?:{_NOUNS})\b(?!-)": "one X per Y",
+    rf"\b(?:an?|one) (?:{_NOUNS}) (?-i:an?|each) (?:(?:input|output|true|execution) )?(?:{_NOUNS})\b(?!-)": "one X per Y",
     r"\bmend(?:s|ed|ing)?\b": "fix",
     r"\breckon(?:s|ed|ing)?\b": "compute, estimate",
     r"\bby (?:itself|themselves)\b": "by default, or: on its own",
