@@ -40,7 +40,7 @@ HABITS: dict[str, str] = {
     r"\bnot to be (?:seen|had|found|counted|told)\b": "cannot be ...",
     r"\bthat (?:is|are) lacking\b": "missing",
     r"\b(?:is|are|was) lacking\b": "is missing",
-    r"\blies? (?:at|beside|there|flat|in)\b": "is in, is beside",
+    r"\blies? (?:at|there|flat|in)\b": "is in, is",
     r"[.,;] else(?: (?!if\b)|$)": "otherwise",
     r"\ball the same\b": "anyway",
     r"\b(?:is|are) there[.;,] (?:else|and) ": "are installed, exist",
