@@ -33,9 +33,10 @@ def build(
     """Build for every target, as `edgetl build` does.
 
     photos: a folder of class folders, a CSV, or a known data set's name. targets: names or paths of .toml files.
-    recipe: tables of recipe.Recipe that differ from its defaults; a student.backbone of "auto" is chosen by the targets'
-    budgets. accept_estimates: an estimated latency may decide where the target is not this machine. Returns one Built a target, in order; verdicts are
-    in its `report` and `exit_code`. Raises edgetl.core.errors.EdgetlError for what a user can mend.
+    recipe: tables of edgetl.stages.recipe.Recipe with the keys that differ from the defaults; a student.backbone of "auto" is
+    chosen by the targets' budgets. accept_estimates: an estimated latency may decide if the target is not this machine.
+    Returns one Built per target, in order; the verdicts are in its `report` and `exit_code`. Raises
+    edgetl.core.errors.EdgetlError for failures that a user can fix.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command line: which commands there are. Exceptions become messages and exit codes here and nowhere else."""
+"""The command line: the list of commands. Exceptions become messages and exit codes here and nowhere else."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _root(
 
 
 def main() -> None:
-    """The console script: run, translate failures into messages and exit codes."""
+    """The console script: run a command, and translate failures into messages and exit codes."""
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else EXIT_OK)
@@ -65,7 +65,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(EXIT_OK)
     except Exception as error:
-        show = getattr(error, "show", None)  # click's own errors know how to show themselves
+        show = getattr(error, "show", None)  # click's errors can show themselves
         if show is not None and hasattr(error, "exit_code"):
             show()
             sys.exit(EXIT_USAGE)
@@ -75,5 +75,5 @@ def main() -> None:
         import traceback
 
         traceback.print_exc()
-        print("edgetl: this is a bug; the lines above say where", file=sys.stderr)
+        print("edgetl: this is a bug; please report it with the lines above", file=sys.stderr)
         sys.exit(EXIT_BUG)

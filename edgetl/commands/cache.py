@@ -12,7 +12,7 @@ cache_app = typer.Typer(help="Results kept between builds.", no_args_is_help=Tru
 
 @cache_app.command("list")
 def cache_list(as_json: JsonOption = False, cache: CacheOption = None) -> None:
-    """What is kept, and how large it is."""
+    """List the kept results and their sizes."""
     from rich.table import Table
 
     from edgetl.core.words import human_bytes
@@ -38,7 +38,7 @@ def cache_list(as_json: JsonOption = False, cache: CacheOption = None) -> None:
 
 @cache_app.command("clear")
 def cache_clear(as_json: JsonOption = False, cache: CacheOption = None) -> None:
-    """Remove everything that is kept, downloads too."""
+    """Remove all kept results and downloads."""
     from edgetl.core.words import human_bytes
 
     freed = open_store(cache).clear()

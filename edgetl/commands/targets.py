@@ -1,4 +1,4 @@
-"""`edgetl targets`: devices."""
+"""`edgetl targets`: the devices that models can be built for."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from edgetl.targets.target import Target
 
-targets_app = typer.Typer(help="Devices a model can be built for.", no_args_is_help=True)
+targets_app = typer.Typer(help="Devices that a model can be built for.", no_args_is_help=True)
 
 
 @targets_app.command("list")
 def targets_list(as_json: JsonOption = False) -> None:
-    """Every shipped target."""
+    """List the targets that come with edgetl."""
     from edgetl.targets.target import read_target, shipped_targets
 
     targets = [read_target(path) for path in shipped_targets().values()]
@@ -35,11 +35,11 @@ def targets_list(as_json: JsonOption = False) -> None:
 
 @targets_app.command("show")
 def targets_show(
-    name: Annotated[str, typer.Argument(help="A target's name or a .toml file.")],
+    name: Annotated[str, typer.Argument(help="The name of a target, or a .toml file.")],
     as_json: JsonOption = False,
-    toml: Annotated[bool, typer.Option("--toml", help="The file itself, to copy and edit.")] = False,
+    toml: Annotated[bool, typer.Option("--toml", help="Print the file itself, to copy and edit.")] = False,
 ) -> None:
-    """One target: its device, budget, references and sources."""
+    """Show a target: its device, budget, references and sources."""
     from edgetl.targets.target import load_target, shipped_targets
 
     target = load_target(name)
@@ -55,18 +55,18 @@ def targets_show(
 @targets_app.command("check")
 def targets_check(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Target files; all shipped ones when none is given.")
+        list[Path] | None, typer.Argument(help="Target files. Default: all that come with edgetl.")
     ] = None,
 ) -> None:
-    """Read target files and name every fault."""
+    """Check target files and name every fault."""
     from edgetl.targets.target import read_target, shipped_targets
 
     for path in files or list(shipped_targets().values()):
-        stdout().print(f"{read_target(path).name}: good")
+        stdout().print(f"{read_target(path).name}: valid")
 
 
 def targets_table(targets: Sequence[Target]) -> Table:
-    """Name, device, precision, budget."""
+    """One row per target: name, device, precision, budget."""
     from rich.table import Table
 
     table = Table()
@@ -91,7 +91,7 @@ def targets_table(targets: Sequence[Target]) -> Table:
 
 
 def print_target(console: Console, target: Target) -> None:
-    """Everything a target file says, in lines."""
+    """Print everything in a target file."""
     device, budget = target.device, target.budget
     console.print(f"[bold]{target.name}[/bold]  {device.description}")
     console.print(f"{device.processor}; {device.architecture}, {device.os}, {device.cores} cores")

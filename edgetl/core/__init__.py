@@ -1,1 +1,1 @@
-"""What every room may use: errors, the store, this machine, statistics, words, child processes."""
+"""What every room may import: errors, the store, this machine, statistics, words, child processes."""

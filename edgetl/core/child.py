@@ -1,6 +1,6 @@
-"""Child processes: one way to start one, and a question put to a library in a process of its own.
+"""Child processes: one way to start them, and one way to question a library in a separate process.
 
-Native code may crash, hang or print what it likes. Whatever it does there, the parent reads one answer or one reason.
+Native code may crash, hang or print anything. Whatever it does in the child, the parent reads one answer or one reason.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, TextIO
 
 from edgetl.core.paths import package_root
 
-# The child must run this very package, wherever it was found, and nothing that lies beside a model or beside us. So our
-# folder is on the path for one import only, after the standard library's modules that this import needs; the current
-# folder never is (-P).
+# The child must run this very package, wherever it was imported from, and no module beside a model or beside the package.
+# So the package's folder is on the path for one import only, after the standard library's modules that this import needs;
+# the current folder never is (-P).
 _BOOTSTRAP = (
     "import sys, importlib, typing; root, module, function = sys.argv[1:4]; del sys.argv[1:4]; "
     "sys.path.insert(0, root); import edgetl; del sys.path[0]; getattr(importlib.import_module(module), function)()"
@@ -32,13 +32,13 @@ def command_line(module: str, function: str, *arguments: str) -> list[str]:
 
 
 def end_with_parent() -> None:
-    """Called in a child: it must not outlive a parent that is killed while native code here never returns (Linux)."""
+    """Called in a child: end it when its parent is killed, even if native code in it never returns (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
 
 
 def answers_to_parent() -> TextIO:
-    """Called in a child: the stream that the parent reads. What native code prints on stdout goes to stderr instead."""
+    """Called in a child: the stream that the parent reads. Output of native code to stdout goes to stderr instead."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
@@ -48,15 +48,15 @@ def answers_to_parent() -> TextIO:
 class Reply:
     """facts: the answer, or None with the reason in `why`. chatter: what native code wrote to stdout and stderr."""
 
-    facts: dict[str, Any] | None
+    facts: dict[str, Any] | None  # each module's own answer: parsed JSON
     why: str
     chatter: str
 
 
 def ask(module: str, *arguments: str, given: bytes = b"", timeout_s: float) -> Reply:
-    """What `module.answer(given, *arguments)` returns in a fresh process: plain data.
+    """Run `module.answer(given, *arguments)` in a fresh process and return what it returns: plain data.
 
-    An OSError, RuntimeError or ValueError that it raises becomes `why`, as do a crash and a timeout.
+    An OSError, RuntimeError or ValueError that it raises becomes `why`, and so do a crash and a timeout.
     """
     command = command_line(__name__, "serve", module, *arguments)
     try:
@@ -68,8 +68,8 @@ def ask(module: str, *arguments: str, given: bytes = b"", timeout_s: float) -> R
         return Reply(None, f"it crashed ({signal.Signals(-done.returncode).name})", chatter)
     if done.returncode or not done.stdout:
         return Reply(None, (chatter.strip().splitlines() or [f"exit status {done.returncode}"])[-1][-300:], chatter)
-    said = json.loads(done.stdout)
-    return Reply(said["facts"], said["why"], chatter)
+    answer = json.loads(done.stdout)
+    return Reply(answer["facts"], answer["why"], chatter)
 
 
 def _text(raw: bytes | None) -> str:
@@ -82,11 +82,11 @@ def serve() -> None:
     answers = answers_to_parent()
     module, *arguments = sys.argv[1:]
     try:
-        said = {"facts": importlib.import_module(module).answer(sys.stdin.buffer.read(), *arguments), "why": ""}
+        answer = {"facts": importlib.import_module(module).answer(sys.stdin.buffer.read(), *arguments), "why": ""}
     except (OSError, RuntimeError, ValueError) as error:
-        said = {"facts": None, "why": " ".join(str(error).split())[-300:] or type(error).__name__}
+        answer = {"facts": None, "why": " ".join(str(error).split())[-300:] or type(error).__name__}
     with answers:
-        json.dump(said, answers)
-    # Past native destructors and atexit hooks: the answer is given.
+        json.dump(answer, answers)
+    # Skip native destructors and atexit hooks: the answer is written.
     sys.stderr.flush()
     os._exit(0)

@@ -6,7 +6,7 @@
 | 1 | a bug: the traceback is shown |
 | 2 | wrong usage, recipe or target |
 | 3 | a dependency, weight file or backend is missing |
-| 4 | bad data, or a model file that a runtime refuses or does not survive |
+| 4 | bad data, or a model file that a runtime refuses or that crashes it |
 | 5 | training or conversion failed |
 | 6 | an accuracy or parity check failed |
 | 7 | a latency or size check failed |
@@ -55,7 +55,7 @@ class UsageError(EdgetlError):
 
 
 class MissingError(EdgetlError):
-    """A package, a weight file or a runtime that is not here."""
+    """A missing package, weight file or runtime."""
 
     exit_code = EXIT_MISSING
 
@@ -73,10 +73,10 @@ class TrainingError(EdgetlError):
 
 
 class CollapseError(EdgetlError):
-    """A quantized net that lost more than the budget, or all but one class."""
+    """A quantized net that lost more accuracy than the budget allows, or that predicts only one class."""
 
     exit_code = EXIT_ACCURACY
 
 
 class DiskFullError(TrainingError):
-    """A stage ran out of disk: what was finished is kept."""
+    """A stage ran out of disk space; finished work is kept."""

@@ -1,3 +1,9 @@
+"""Figures as text on a page (HTML, report.json's sentences): a unit never breaks from its number, and a minus is a minus.
+
+core/words.py has the terminal's forms, which are not the same text: a plain space, and for GB three digits instead of one
+digit after the point. A page needs the no-break space; a terminal's tables need what can be copied and searched.
+"""
+
 from __future__ import annotations
 
 from edgetl.core.words import human_bytes
@@ -6,7 +12,7 @@ NBSP = "\u00a0"
 
 
 def number(value: float, digits: int) -> str:
-    """Fixed digits with a true minus, and no minus before a zero.
+    """A fixed number of digits, with the minus sign U+2212, and none before a zero.
 
     >>> number(-0.04, 1), number(-1.25, 1), number(1234567, 0)
     ('0.0', '−1.2', '1,234,567')
@@ -15,7 +21,7 @@ def number(value: float, digits: int) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share in percent.
+    """A share in percent, with its sign.
 
     >>> percent(0.9125)
     '91.2\\xa0%'
@@ -24,7 +30,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def ms(value: float) -> str:
-    """Three digits at any size.
+    """Milliseconds with about three digits.
 
     >>> ms(0.57834), ms(6.9845), ms(1250.4)
     ('0.578\\xa0ms', '6.98\\xa0ms', '1,250\\xa0ms')
@@ -57,7 +63,7 @@ def count(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Two units at most.
+    """At most two units.
 
     >>> duration(4.26), duration(119.7), duration(4000)
     ('4.3\\xa0s', '2\\xa0min 0\\xa0s', '1\\xa0h 7\\xa0min')
@@ -72,7 +78,8 @@ def duration(seconds: float) -> str:
 
 
 def decibels(value: float) -> str:
-    """
+    """A ratio in decibels.
+
     >>> decibels(21.34)
     '21.3\\xa0dB'
     """
@@ -80,7 +87,7 @@ def decibels(value: float) -> str:
 
 
 def probability(p: float) -> str:
-    """Of a test: two digits, and no more than "below 0.001".
+    """The p-value of a test: two or three digits after the point, or "below 0.001".
 
     >>> probability(0.625), probability(2e-7)
     ('0.62', '<\\xa00.001')
@@ -89,5 +96,9 @@ def probability(p: float) -> str:
 
 
 def small(value: float) -> str:
-    """A difference of probabilities: two digits that count."""
+    """A difference of probabilities: four digits after the point, or two significant digits if it is below 0.001.
+
+    >>> small(0.0123), small(2.5e-7), small(0.0)
+    ('0.0123', '2.5e−7', '0')
+    """
     return f"{value:.4f}" if value >= 1e-3 else f"{value:.1e}".replace("e-0", "e-").replace("-", "−") if value else "0"

@@ -1,4 +1,4 @@
-"""What this machine is: its processor, memory and board, as the operating system tells it."""
+"""This machine: its processor, memory and board, as the operating system reports them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
+from typing import TypedDict
 
-# The flags that choose other kernels in TensorFlow, oneDNN, XNNPACK or MLAS, and with them other last bits.
+# The flags by which TensorFlow, oneDNN, XNNPACK or MLAS choose other kernels, which may give other last bits.
 _KERNEL_FLAGS = [
     "sse4_1",
     "sse4_2",
@@ -38,8 +39,20 @@ _KERNEL_FLAGS = [
 ]
 
 
+class Machine(TypedDict):
+    """What reports and rows say of the machine. board: "" if it is not a single-board computer."""
+
+    processor: str
+    board: str
+    cores: int
+    memory_bytes: int
+    instruction_set: list[str]
+    os: str
+    python: str
+
+
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's lines of /proc/cpuinfo; empty where there is none."""
+    """The first processor's lines of /proc/cpuinfo; empty if there is no such file."""
     try:
         text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
@@ -53,7 +66,7 @@ def _cpuinfo() -> dict[str, str]:
 
 @functools.cache
 def processor() -> str:
-    """The processor's own name, or the architecture when it has none."""
+    """The processor's own name, or the architecture if it has none."""
     facts = _cpuinfo()
     return facts.get("model name") or facts.get("hardware") or platform.processor() or platform.machine()
 
@@ -69,7 +82,7 @@ def board() -> str:
 
 @functools.cache
 def nvidia_gpu() -> str:
-    """The first NVIDIA GPU's name as its driver tells it; empty where there is none (or not on Linux)."""
+    """The first NVIDIA GPU's name as its driver reports it; empty if there is none, and on other systems than Linux."""
     for card in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         for line in card.read_text(errors="replace").splitlines():
             key, _, value = line.partition(":")
@@ -80,21 +93,21 @@ def nvidia_gpu() -> str:
 
 @functools.cache
 def instruction_set() -> tuple[str, ...]:
-    """The architecture and those of its extensions that change which kernels run."""
+    """The architecture, and those of its extensions that decide which kernels run."""
     facts = _cpuinfo()
     flags = set((facts.get("flags") or facts.get("features") or "").split())
     return (platform.machine(), *(flag for flag in _KERNEL_FLAGS if flag in flags))
 
 
 def cores() -> int:
-    """Processors this process may run on."""
+    """The number of processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def memory_bytes() -> int:
-    """Physical memory, 0 where the system does not tell."""
+    """Physical memory, 0 if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -102,7 +115,7 @@ def memory_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Memory that programs can still take without swapping, 0 where the system does not tell (Linux: proc_meminfo(5))."""
+    """Memory that programs can still use without swapping, 0 if the system does not report it (Linux: proc_meminfo(5))."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
@@ -111,15 +124,15 @@ def available_bytes() -> int:
 
 
 def installed_version(package: str) -> str:
-    """The version of an installed package, "" when it is not installed."""
+    """The version of an installed package, "" if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
 
 
-def describe() -> dict[str, object]:
-    """The facts a measurement carries: {processor, board, cores, memory_bytes, instruction_set, os}."""
+def describe() -> Machine:
+    """The machine that a measurement was made on."""
     return {
         "processor": processor(),
         "board": board(),
@@ -133,6 +146,6 @@ def describe() -> dict[str, object]:
 
 @functools.cache
 def fingerprint() -> str:
-    """Digest of the processor, its kernels, the board and the cores in use: what a latency belongs to."""
+    """Digest of the processor, its instruction set, the board and the number of cores: a latency is valid for these."""
     parts = [processor(), board(), str(cores()), *instruction_set()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

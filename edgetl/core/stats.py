@@ -1,4 +1,4 @@
-"""Intervals for what was measured. Standard library only, so that verdicts can be drawn anywhere.
+"""Confidence intervals of measurements. Standard library only, so that verdicts need no installed package.
 
 All intervals are two-sided, 95%.
 """
@@ -15,7 +15,7 @@ _Z = 1.959963984540054  # the normal distribution's 97.5% point
 
 
 def share_interval(hits: float, n: int) -> tuple[float, float]:
-    """Wilson's score interval for a share (Wilson 1927): honest also near 0 and 1.
+    """Wilson's score interval for a share (Wilson 1927): valid also near 0 and 1.
 
     >>> [round(edge, 3) for edge in share_interval(95, 100)]
     [0.888, 0.978]
@@ -44,9 +44,9 @@ def paired_drop_interval(lost: float, gained: float, n: int) -> tuple[float, flo
 
 
 def difference_interval(hits_a: float, n_a: int, hits_b: float, n_b: int) -> tuple[float, float]:
-    """Interval for share a minus share b of two sets of photos that have nothing to do with each other.
+    """Interval for share a minus share b of two independent sets of photos.
 
-    Newcombe 1998, method 10: from the two Wilson intervals, so honest near 0 and 1 as they are.
+    Newcombe 1998, method 10: from the two Wilson intervals, so valid near 0 and 1 as they are.
 
     >>> [round(edge, 4) for edge in difference_interval(56, 70, 48, 80)]
     [0.0524, 0.3339]
@@ -59,11 +59,11 @@ def difference_interval(hits_a: float, n_a: int, hits_b: float, n_b: int) -> tup
 
 
 def mcnemar_p(lost: int, gained: int) -> float:
-    """Two-sided p of the hypothesis that two models are right equally often, from photos that one alone gets right.
+    """Two-sided p-value of the hypothesis that two models are right equally often, from photos that only one gets right.
 
-    If they are, each of those photos is a fair coin's throw (McNemar 1947): the exact binomial, not its chi-squared
-    approximation, since a handful of such photos is the rule here. A small p says that there is a difference; a
-    large one never says that there is none.
+    Under it each of those photos is the toss of a fair coin (McNemar 1947). This is the exact binomial, not its
+    chi-squared approximation, because there are usually only a few such photos. A small p shows a difference; a
+    large one does not show that there is none.
 
     >>> mcnemar_p(3, 1), mcnemar_p(0, 6), mcnemar_p(0, 0)
     (0.625, 0.03125, 1.0)
@@ -73,13 +73,13 @@ def mcnemar_p(lost: int, gained: int) -> float:
     for k in range(min(lost, gained) + 1):
         tail += term
         term = term * (n - k) // (k + 1)  # n over k + 1, from n over k
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, 2 * tail / (1 << n))
 
 
 def photos_for_drop(lost: int, gained: int, n: int, limit: float) -> int | None:
-    """How many test photos it would take for the drop's interval to lie on one side of `limit`, at the observed rates.
+    """How many test photos are needed until the drop's interval is on one side of `limit`, at the observed rates.
 
-    None when a million would not decide it (the observed drop is the limit, or next to it).
+    None if a million would not be enough (the observed drop is at the limit, or very near it).
     """
 
     def decided(m: int) -> bool:
@@ -90,9 +90,9 @@ def photos_for_drop(lost: int, gained: int, n: int, limit: float) -> int | None:
 
 
 def photos_for_share(hits: int, n: int, limit: float) -> int | None:
-    """How many photos it would take for the share's interval to lie on one side of `limit`, at the observed rate.
+    """How many photos are needed until the share's interval is on one side of `limit`, at the observed rate.
 
-    None when a million would not decide it.
+    None if a million would not be enough.
 
     >>> photos_for_share(0, 100, 0.01)
     381
@@ -106,7 +106,7 @@ def photos_for_share(hits: int, n: int, limit: float) -> int | None:
 
 
 def _smallest(n: int, decided: Callable[[int], bool], most: int = 1_000_000) -> int | None:
-    """The smallest count from n to `most` that decides; intervals shrink with the count, so a bisection finds it."""
+    """The smallest count from n to `most` that is enough, by bisection: intervals shrink as the count grows."""
     if not decided(most):
         return None
     low, high = n, most
@@ -127,14 +127,14 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def quantile_interval(values: Sequence[float], share: float) -> tuple[float, float]:
-    """Interval for a quantile from order statistics (normal approximation of the binomial); no shape is assumed."""
+    """Interval for a quantile from order statistics (normal approximation of the binomial); no distribution is assumed."""
     ordered = sorted(values)
     low, high = quantile_ranks(len(ordered), share)
     return ordered[low - 1], ordered[high - 1]
 
 
 def quantile_ranks(n: int, share: float) -> tuple[int, int]:
-    """Which of n sorted values, counted from one, are the edges of a quantile's interval.
+    """The ranks, counted from one, of the two of n sorted values that are the edges of a quantile's interval.
 
     >>> quantile_ranks(1000, 0.9), quantile_ranks(10, 0.9)
     ((881, 920), (7, 10))
@@ -145,15 +145,15 @@ def quantile_ranks(n: int, share: float) -> tuple[int, int]:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Interval for the median from order statistics, by the exact binomial; no shape is assumed. None below six values,
-    of which not even the smallest and the largest enclose the median with 95%.
+    """Interval for the median from order statistics, by the exact binomial; no distribution is assumed. None for fewer
+    than six values: not even the smallest and the largest of five enclose the median with 95%.
 
     >>> median_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), median_interval([1.0] * 5)
     ((1.0, 6.0), None)
     """
     ordered, n = sorted(values), len(values)
-    # The k-th smallest and the k-th largest miss the median with twice P(Binomial(n, 1/2) < k). In whole numbers, for
-    # 2 ** n is past a float from 1024 values on.
+    # The k-th smallest and the k-th largest miss the median with twice P(Binomial(n, 1/2) < k). In integers,
+    # because 2 ** n does not fit in a float from 1024 values on.
     k, term = 0, 1
     below, limit = 1, 2**n
     while 40 * below <= limit:
@@ -164,8 +164,8 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def batched_median_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """median_interval of values in the order they were taken, where neighbours are alike: of the medians of batches, as
-    many values a batch as their correlation r asks for, (1 + r) / (1 - r), as long as six batches are left.
+    """median_interval of values in the order in which they were measured, where neighbours are correlated: the interval of
+    the medians of batches. A batch has (1 + r) / (1 - r) values for a correlation of r, but there are at least six batches.
 
     >>> batched_median_interval([1.0, 2.0] * 6), batched_median_interval([1.0] * 12 + [2.0] * 12)
     ((1.0, 2.0), (1.0, 2.0))
@@ -180,8 +180,8 @@ def batched_median_interval(values: Sequence[float]) -> tuple[float, float] | No
 
 
 def paired_ratio(first: Sequence[float], second: Sequence[float]) -> float:
-    """The median of first / second over pairs: what slowed both of a pair does not show in it, where a median over all of
-    one against a median over all of the other would take them from different pairs.
+    """The median of first / second over pairs. A disturbance that slowed both values of a pair cancels; in a ratio of two
+    medians it would not, because the medians may come from different pairs.
 
     >>> paired_ratio([2.0, 40.0, 6.0], [1.0, 20.0, 3.0])
     2.0
@@ -199,5 +199,5 @@ def paired_ratio_interval(
     """
     source = random.Random(seed)
     ratios = [a / b for a, b in zip(first, second, strict=True)]
-    found = sorted(statistics.median(source.choices(ratios, k=len(ratios))) for _ in range(draws))
-    return found[round(0.025 * (draws - 1))], found[round(0.975 * (draws - 1))]
+    medians = sorted(statistics.median(source.choices(ratios, k=len(ratios))) for _ in range(draws))
+    return medians[round(0.025 * (draws - 1))], medians[round(0.975 * (draws - 1))]

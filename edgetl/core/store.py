@@ -3,12 +3,12 @@
     CACHE/artifacts/<key>/payload/...   what a stage wrote
     CACHE/artifacts/<key>/record.json   written last: no record, no artifact
     CACHE/partial/<key>/                a stage under way: its checkpoints survive a kill
-    CACHE/locks/<key>.lock              one builder a key
-    CACHE/index.sqlite                  what is known of photos by path and by digest
-    CACHE/downloads/                    files fetched and checked
+    CACHE/locks/<key>.lock              one builder per key
+    CACHE/index.sqlite                  the digests of photos by path, and their verdicts by digest
+    CACHE/downloads/                    files downloaded and checked
 
-A key says what was asked for (plan.py); the record says what came out. An artifact is used only while its files
-hash to what its record says and its parents are the ones asked for: anything else counts as absent.
+A key stands for what was requested (stages/plan.py), the record for what was produced. An artifact is used only while its
+files have the digests in its record and its parents are those requested; otherwise it counts as absent.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 import filelock
 import platformdirs
 
 from edgetl.core.errors import DiskFullError, UsageError
 
-# A stage leaves a file of this name when what it made rests on a download that failed: used for a day, then tried again.
+# A stage writes a file of this name if a download failed that its result depends on: the result is used for a day.
 RETRY = "retry"
 _RETRY_AFTER_S = 86_400.0
 _MARKER = "edgetl-cache"
@@ -38,7 +38,7 @@ _MARKER = "edgetl-cache"
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a stage left: a folder, the digest of its files, the key that made it, its parents' digests by name."""
+    """The result of a stage. path: its folder. sha256: over its files. made_by: its key. parents: name -> sha256."""
 
     kind: str
     path: Path
@@ -47,6 +47,18 @@ class Artifact:
     parents: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     bytes: int = 0
+
+
+class Record(TypedDict):
+    """record.json of an artifact. files: path in the payload -> sha256. sha256: over all of them."""
+
+    kind: str
+    files: dict[str, str]
+    sha256: str
+    parents: dict[str, str]
+    options: NotRequired[dict[str, object]]
+    seconds: NotRequired[float]
+    bytes: NotRequired[int]
 
 
 def file_sha256(path: Path) -> str:
@@ -75,7 +87,7 @@ def _fsync_tree(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write, fsync, rename: a reader sees the old file or the new one, never half of either."""
+    """Write, fsync, rename: a reader sees the old file or the new one, never a part of one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as stream:
@@ -88,7 +100,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def default_cache() -> Path:
-    """$EDGETL_CACHE, else the user's cache folder."""
+    """$EDGETL_CACHE, or the user's cache folder if it is not set."""
     chosen = os.environ.get("EDGETL_CACHE")
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("edgetl")
 
@@ -104,29 +116,30 @@ class Store:
         self.downloads = root / "downloads"
 
     def prepare(self) -> None:
-        """Make the folders. Raises UsageError where that is not allowed."""
+        """Create the folders. Raises UsageError if they cannot be created."""
         try:
             for folder in (self.artifacts, self.partial, self.locks, self.downloads):
                 folder.mkdir(parents=True, exist_ok=True)
-            # Also tells `clear` that these folders are ours, and us that they can be written.
+            # Shows `clear` that the folders are edgetl's; writing it also checks that they can be written.
             (self.root / _MARKER).write_text("made by edgetl; `edgetl cache clear` empties it\n")
         except OSError as error:
             raise UsageError(
                 f"The cache folder {self.root} cannot be written.",
                 why=str(error),
-                fix="name another with --cache or EDGETL_CACHE",
+                fix="choose another with --cache or EDGETL_CACHE",
             ) from None
 
-    def record(self, key: str) -> dict[str, Any] | None:
-        """What is written down of an artifact; None when it is not there. Does not read its files."""
+    def record(self, key: str) -> Record | None:
+        """The record of an artifact, None if there is none. Does not read its files."""
         try:
             record = json.loads((self.artifacts / key / "record.json").read_text())
         except (OSError, ValueError):
             return None
-        return record if isinstance(record, dict) and {"kind", "files", "sha256", "parents"} <= record.keys() else None
+        whole = isinstance(record, dict) and {"kind", "files", "sha256", "parents"} <= record.keys()
+        return cast(Record, record) if whole else None
 
     def find(self, key: str, parents: Mapping[str, str]) -> Artifact | None:
-        """The artifact of a key if it is whole, unaltered and made from just these parents; else None."""
+        """The artifact of a key if it is complete, unchanged and made from exactly these parents; None otherwise."""
         record = self.record(key)
         if record is None or record["parents"] != dict(parents):
             return None
@@ -134,7 +147,7 @@ class Store:
             if RETRY in record["files"] and self._age_s(key) > _RETRY_AFTER_S:
                 return None
             files = _folder_digests(self.artifacts / key / "payload")
-        except OSError:  # another process is replacing it, or it cannot be read: absent either way
+        except OSError:  # another process is replacing it, or it cannot be read: either way it is absent
             return None
         if files != record["files"] or _digest_of(files) != record["sha256"]:
             return None
@@ -143,7 +156,7 @@ class Store:
     def _age_s(self, key: str) -> float:
         return time.time() - (self.artifacts / key / "record.json").stat().st_mtime
 
-    def _artifact(self, key: str, record: dict[str, Any]) -> Artifact:
+    def _artifact(self, key: str, record: Record) -> Artifact:
         return Artifact(
             record["kind"],
             self.artifacts / key / "payload",
@@ -161,12 +174,12 @@ class Store:
         parents: Mapping[str, str],
         work: Callable[[Path, Path], None],
         on_wait: Callable[[], None],
-        options: Mapping[str, Any],
+        options: Mapping[str, object],
     ) -> tuple[Artifact, bool]:
-        """The artifact of a key, made by `work(out, scratch)` if it is not there. Second value: it was there.
+        """(The artifact of a key, whether it was already there.) If it was not, `work(out, scratch)` makes it.
 
-        `scratch` outlives a killed run, `out` is emptied before work begins. An exception from `work` passes through
-        and leaves nothing but the scratch folder.
+        `scratch` survives a killed run; `out` is emptied before the work begins. An exception from `work` passes through,
+        and only the scratch folder is left.
         """
         self.prepare()
         with self._locked(key, on_wait):
@@ -174,7 +187,7 @@ class Store:
             if found is not None:
                 return found, True
             place = self.partial / key
-            # Checkpoints belong to the very inputs they were made from, not only to the key.
+            # Checkpoints are valid only for the inputs they were made from, not for every input of the key.
             inputs = hashlib.sha256(json.dumps(dict(parents), sort_keys=True).encode()).hexdigest()[:16]
             out, scratch = place / "out", place / f"scratch-{inputs}"
             try:
@@ -190,15 +203,15 @@ class Store:
                     raise DiskFullError(
                         "The disk is full.",
                         why=str(error),
-                        fix=f"free some space beside {self.root} and run again: finished stages and epochs are kept there",
+                        fix=f"free some space on the disk of {self.root} and run again: finished stages and epochs are kept there",
                     ) from error
                 raise
 
     def _commit(
-        self, key: str, kind: str, parents: Mapping[str, str], out: Path, seconds: float, options: Mapping[str, Any]
+        self, key: str, kind: str, parents: Mapping[str, str], out: Path, seconds: float, options: Mapping[str, object]
     ) -> Artifact:
         files = _folder_digests(out)
-        record = {
+        record: Record = {
             "kind": kind,
             "files": files,
             "sha256": _digest_of(files),
@@ -218,7 +231,7 @@ class Store:
 
     @contextlib.contextmanager
     def _locked(self, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
-        # An operating-system lock: a killed holder lets go of it.
+        # A lock of the operating system: it is released when its holder is killed.
         lock = filelock.FileLock(self.locks / f"{key}.lock")
         try:
             lock.acquire(timeout=0)
@@ -230,8 +243,8 @@ class Store:
         finally:
             lock.release()
 
-    def entries(self) -> list[tuple[str, dict[str, Any]]]:
-        """(key, record) of every artifact, by kind."""
+    def entries(self) -> list[tuple[str, Record]]:
+        """(key, record) of every artifact, sorted by kind."""
         if not self.artifacts.is_dir():
             return []
         found = [
@@ -242,10 +255,10 @@ class Store:
         return sorted(found, key=lambda entry: (entry[1]["kind"], entry[0]))
 
     def clear(self) -> int:
-        """Remove everything, return the bytes freed. Builds under way keep their locks and fail loudly, not silently."""
+        """Remove everything and return the bytes freed. A build in progress keeps its locks and fails with an error."""
         if self.root.exists() and not (self.root / _MARKER).is_file():
             raise UsageError(
-                f"{self.root} is not a cache of edgetl.", why=f"it has no file {_MARKER}", fix="check --cache"
+                f"{self.root} is not an edgetl cache.", why=f"it has no file {_MARKER}", fix="check --cache"
             )
         freed = 0
         for folder in (self.artifacts, self.partial, self.downloads):

@@ -1,4 +1,4 @@
-"""Pydantic's complaints in words: every fault on a line, with the keys that would have been right."""
+"""Pydantic's validation errors in words: one line per fault, with the keys that are allowed."""
 
 from __future__ import annotations
 
@@ -30,10 +30,16 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
-    """One line a fault: where, what, and for an unknown key the known ones, nearest first named."""
+    """One line per fault: where, what, and for an unknown key the known keys and the most similar one."""
     lines = []
-    for fault in error.errors(include_url=False):
+    faults = error.errors(include_url=False)
+    for fault in faults:
         where = ".".join(str(part) for part in fault["loc"])
+        depth = len(fault["loc"])
+        if fault["type"] == "too_short" and any(
+            other["loc"][:depth] == fault["loc"] for other in faults if other != fault
+        ):
+            continue  # the list is short only because its own entries are faulty
         if fault["type"] == "extra_forbidden":
             key = str(fault["loc"][-1])
             owner = _model_at(model, fault["loc"])

@@ -1,3 +1,5 @@
+"""Words and figures for the terminal. core/figures.py has the forms for a page, and says why there are two."""
+
 from __future__ import annotations
 
 import unicodedata
@@ -17,7 +19,7 @@ def human_bytes(count: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A share in percent, one digit after the point.
+    """A share in percent, one digit after the point, without the sign: tables have it in their heading.
 
     >>> percent(0.9156)
     '91.6'
@@ -25,12 +27,12 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-# One name may be long (converters chain the names of the ops they merged); a hostile one may be a megabyte.
+# A name may be long (converters chain the names of merged ops); a hostile one may have a megabyte.
 NAME_CHARACTERS = 200
 
 
 def printable(text: str | bytes, limit: int = NAME_CHARACTERS) -> str:
-    r"""Text from a file as a terminal may see it: what does not print (escape sequences, direction marks) escaped.
+    r"""Text from a file, safe to print: characters that do not print (escape sequences, direction marks) are escaped.
 
     >>> printable("conv" + chr(27) + "[2J")
     'conv\\x1b[2J'
@@ -42,7 +44,7 @@ def printable(text: str | bytes, limit: int = NAME_CHARACTERS) -> str:
 
 
 def of_threads(count: int) -> str:
-    """A number of threads in words.
+    """A number of threads with its noun.
 
     >>> of_threads(1), of_threads(4)
     ('1 thread', '4 threads')
@@ -51,5 +53,5 @@ def of_threads(count: int) -> str:
 
 
 def composed(label: str) -> str:
-    """A class's name however a file system spells its accents."""
+    """A class's name in one Unicode form (NFC), whichever form of accents the file system has."""
     return unicodedata.normalize("NFC", label)

@@ -1,1 +1,1 @@
-"""Photos: found, checked, split, decoded, batched. See README.md of the package for the map."""
+"""Data sets: photos found and hashed, known data sets by name, the split. edgetl.tasks.photos decodes and checks photos."""

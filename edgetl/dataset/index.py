@@ -1,4 +1,4 @@
-"""What is known of photos, so that nothing is read twice: a digest by (path, size, time), a verdict by digest."""
+"""Known facts of photos, so that no photo is read twice: the digest by (path, size, time), the verdict by digest."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ create table if not exists verdicts (sha256 text, checker text, why text, primar
 
 
 class PhotoIndex:
-    """An SQLite file; safe for several processes at once. A lost or damaged file costs time, not results."""
+    """An SQLite file that several processes may use at once. If it is lost or damaged, that costs time, not results."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = self._open(path)
         except sqlite3.DatabaseError as error:
-            if (
-                type(error) is not sqlite3.DatabaseError
-            ):  # its subclasses tell of a busy file or a full disk, not of damage
+            # Its subclasses mean a busy file or a full disk, not damage.
+            if type(error) is not sqlite3.DatabaseError:
                 raise
             for damaged in (path, path.with_name(f"{path.name}-journal")):
                 damaged.unlink(missing_ok=True)
@@ -34,9 +33,9 @@ class PhotoIndex:
         db = sqlite3.connect(path, timeout=60.0)
         try:
             db.executescript(_SCHEMA)
-            found = db.execute("pragma quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise sqlite3.DatabaseError(found)
+            result = db.execute("pragma quick_check(1)").fetchone()[0]
+            if result != "ok":
+                raise sqlite3.DatabaseError(result)
         except BaseException:
             db.close()
             raise
@@ -57,7 +56,7 @@ class PhotoIndex:
             self._db.executemany("insert or replace into files values (?, ?, ?, ?)", encoded)
 
     def verdicts(self, checker: str) -> dict[str, str]:
-        """sha256 -> why the photo is refused, "" when it is good."""
+        """sha256 -> why the photo cannot be used, "" if it can."""
         return dict(self._db.execute("select sha256, why from verdicts where checker = ?", (checker,)))
 
     def remember_verdicts(self, checker: str, rows: Iterable[tuple[str, str]]) -> None:
@@ -68,5 +67,5 @@ class PhotoIndex:
             )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()

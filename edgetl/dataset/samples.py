@@ -1,4 +1,4 @@
-"""Samples: the split data set as stages read it from its artifact, joined with where the photos lie."""
+"""Samples: the split data set as stages read it from its artifact, with the paths of the photos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgetl.dataset.split import calibration_order
 
 @dataclass(frozen=True)
 class Samples:
-    """Photos of one split in a fixed order: paths and labels, int32 [n], beside each other."""
+    """Photos of one split in a fixed order. labels: the class index of each, int32 [n]."""
 
     paths: tuple[Path, ...]
     labels: np.ndarray
@@ -45,7 +45,7 @@ class SplitDataset:
 
 
 def load_split(artifact: Path, path_of: Mapping[str, Path]) -> SplitDataset:
-    """Read dataset.json; path_of: sha256 -> file."""
+    """Read dataset.json. path_of: sha256 -> file."""
     data = json.loads((artifact / "dataset.json").read_text())
 
     def samples(split: str) -> Samples:

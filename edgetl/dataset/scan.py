@@ -1,6 +1,6 @@
 """Find the photos of a data set: a folder of class folders; the same under train/ val/ test/; a CSV (`path,label[,split]`).
 
-Finding and hashing is fast and remembered. No photo is opened here; `faults` does that.
+Listing and hashing are fast, and digests are kept. No photo is decoded here; edgetl.tasks.photos.faults does that.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
 
 @dataclass(frozen=True)
 class Photo:
-    """One file with its label; `split` is "" where the data leaves it to us."""
+    """One file with its label. split: train, validate or test; "" if the data does not say."""
 
     path: Path
     label: str
@@ -45,7 +45,10 @@ class Photo:
 
 @dataclass(frozen=True)
 class Offender:
-    """What cannot be used, why, and what to do about it."""
+    """Something that cannot be used, why, and the fix.
+
+    why: part of a listing's fingerprint, so rewording it makes builds with --skip-bad run again.
+    """
 
     what: str
     why: str
@@ -54,9 +57,9 @@ class Offender:
 
 @dataclass(frozen=True)
 class Listing:
-    """A data set as found: photos in path order, and what was already seen to be wrong.
+    """The photos of a data set in path order, and the faults that listing them has shown.
 
-    empty: classes that a folder or a line names, and of which no photo could be listed.
+    empty: classes named by a folder or a line without a single photo that could be listed.
     """
 
     source: str
@@ -66,24 +69,24 @@ class Listing:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of contents, labels and given splits; where the files lie is not part of it."""
+        """Digest of contents, labels and given splits; the paths of the files are not part of it."""
         lines = sorted(f"{photo.label}\t{photo.split}\t{photo.sha256}" for photo in self.photos)
         lines += sorted(f"offender\t{offender.why}" for offender in self.offenders)
         lines += [f"empty\t{label}" for label in self.empty]
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def path_of(self) -> dict[str, Path]:
-        """Where each content lies, by sha256."""
+        """sha256 -> file."""
         return {photo.sha256: photo.path for photo in self.photos}
 
 
 def list_photos(
     source: Path, index: PhotoIndex, on_hashed: Callable[[int, int], None] = lambda done, total: None
 ) -> Listing:
-    """Every photo under `source` with label, split and digest. Raises DataError if there is nothing to list."""
+    """List every photo of `source` with label, split and digest. Raises DataError if there is none."""
     if not source.exists():
         raise DataError(
-            f"There is no {source}.",
+            f"There is no file or folder {source}.",
             why="PHOTOS is a folder of class folders, a CSV file, or the name of a data set",
             fix="check the path; `edgetl data list` shows the data sets known by name",
         )
@@ -101,8 +104,8 @@ def list_photos(
     if not found and not offenders:
         raise DataError(
             f"There are no photos in {source}.",
-            why="it holds no class folders with files in them",
-            fix="put the photos of each class into a folder named like the class",
+            why="it has no class folders with files in them",
+            fix="put the photos of each class into a folder with the name of the class",
         )
     digests = _hash(found, index, offenders, on_hashed)
     photos = tuple(Photo(path, label, split, digests[path]) for path, label, split in found if path in digests)
@@ -114,15 +117,15 @@ Found = tuple[Path, str, str]
 
 
 def shown_name(name: Path | str) -> str:
-    """A name as it can be printed and written down: bytes that are not UTF-8 become escapes."""
+    """A name that can be printed and stored: bytes that are not UTF-8 become escapes."""
     return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def _in_folder(source: Path, offenders: list[Offender], named: set[str]) -> list[Found]:
-    """The files under `source`; puts the names of all class folders into `named`."""
+    """The files of a folder; adds the names of all class folders to `named`."""
     folders = _subfolders(source)
     splits = {folder: SPLIT_FOLDERS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_FOLDERS}
-    # "test" alone may be the name of a class; a train folder with another beside it is a split.
+    # "test" alone may be the name of a class; a train folder with another of these beside it means a split.
     if "train" in splits.values() and len(set(splits.values())) > 1:
         strangers = [folder.name for folder in folders if folder not in splits]
         if strangers:
@@ -139,7 +142,9 @@ def _in_folder(source: Path, offenders: list[Offender], named: set[str]) -> list
     named |= {folder.name for folder, _ in classes}
     offenders += [
         Offender(
-            shown_name(entry), "lies beside the class folders, so it has no label", "move it into one of them, or out"
+            shown_name(entry),
+            "lies beside the class folders, so it has no label",
+            "move it into one of them, or out of the folder",
         )
         for entry in sorted(source.iterdir())
         if folders and entry.suffix.lower() in _PHOTO_SUFFIXES and entry.is_file()
@@ -160,7 +165,7 @@ def _files(folder: Path, offenders: list[Offender]) -> list[Path]:
 
     def refuse(path: Path | str, why: str) -> None:
         offenders.append(
-            Offender(shown_name(path), why, "put the photos themselves there, or leave it out with --skip-bad")
+            Offender(shown_name(path), why, "copy the photos themselves there, or leave it out with --skip-bad")
         )
 
     for place, folders, names in os.walk(
@@ -254,7 +259,7 @@ def _hash(
                     Offender(
                         shown_name(path),
                         f"cannot be read ({outcome.strerror})",
-                        "mend its permissions, or leave it out with --skip-bad",
+                        "fix its permissions, or leave it out with --skip-bad",
                     )
                 )
                 continue

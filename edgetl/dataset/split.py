@@ -1,4 +1,4 @@
-"""Train, validate, test: decided by content, so the same photos fall the same way on any machine. Pure."""
+"""Train, validate, test: decided by content, so that the same photos get the same split on any machine. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def split_photos(
 ) -> dict[str, str]:
     """sha256 -> "train", "validate" or "test", stratified by label.
 
-    A split that the data brings is kept; what it lacks (validation, or test) is taken from its training side by the
-    fractions. Every class gets at least one photo in each where it has enough (scan.validate sees to that), and
-    training is never left without any.
+    A split given by the data is kept; a missing one (validation or test) is drawn from its training photos by the
+    fractions. Every class gets at least one photo in each split if it has enough (edgetl.tasks.photos.faults checks
+    that), and training always keeps at least one.
     """
     assigned = {photo.sha256: photo.split for photo in photos if photo.split in ("validate", "test")}
     given = set(assigned.values())

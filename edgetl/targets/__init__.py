@@ -1,1 +1,1 @@
-"""The devices that models are built for, and which files ship on them."""
+"""The devices that models are built for, and the files that ship on them."""

@@ -1,13 +1,15 @@
-"""Target: the device to build for, its budget and what is known of its speed. Files: targets/*.toml."""
+"""Target: the device to build for, its budget and published figures of its speed. Files: targets/*.toml."""
 
 from __future__ import annotations
 
+import difflib
 import platform
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic_core import PydanticCustomError
 
 from edgetl.core import machine
 from edgetl.core.errors import UsageError
@@ -16,17 +18,20 @@ from edgetl.core.validation import explain_validation
 from edgetl.runtimes.catalogue import targetable
 
 Precision = Literal["float32", "float16", "dynamic", "int8"]
-# A target whose device.match is this stands for whatever machine reads it; its device is detected.
+# A target with this device.match stands for the machine that reads it; its device is detected.
 ANY_MACHINE = "*"
 
 
-def _can_be_asked_for(name: str) -> str:
-    if name not in targetable():
-        raise ValueError(f"must be one of {', '.join(targetable())}")
+def _known_runtime(name: str) -> str:
+    known = targetable()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise PydanticCustomError("runtime", "unknown runtime{hint}; known runtimes: {known}", {"hint": hint, "known": ", ".join(known)})  # fmt: skip
     return name
 
 
-_Runtime = Annotated[str, AfterValidator(_can_be_asked_for)]
+_Runtime = Annotated[str, AfterValidator(_known_runtime)]
 
 
 class _Frozen(BaseModel):
@@ -34,7 +39,7 @@ class _Frozen(BaseModel):
 
 
 class Device(_Frozen):
-    """What the device is. `match` is looked for in the device tree's model name to tell that we run on it."""
+    """The facts of the device. match: edgetl runs on it if this is in the model name of the device tree."""
 
     description: str
     processor: str
@@ -47,7 +52,7 @@ class Device(_Frozen):
 
 
 class Budget(_Frozen):
-    """What a build must keep to on this device: choices, not facts; `reason` says why these."""
+    """The limits a build must meet on this device: choices, not facts; `reason` says why these."""
 
     reason: str = Field(min_length=10)
     top1_drop_pp: Annotated[float, Field(gt=0, le=100)]
@@ -57,7 +62,7 @@ class Budget(_Frozen):
 
 
 class Peak(_Frozen):
-    """What the device cannot exceed; each figure has a source. Left out where none is published."""
+    """Upper bounds of the device's speed, each with a source; None if none is published."""
 
     macs_per_second_float32: PositiveFloat | None = None
     macs_per_second_int8: PositiveFloat | None = None
@@ -65,7 +70,7 @@ class Peak(_Frozen):
 
 
 class Reference(_Frozen):
-    """A latency somebody published for a known net on this device."""
+    """A published latency of a known net on this device."""
 
     model: str
     precision: str
@@ -80,21 +85,21 @@ class Reference(_Frozen):
 
 
 class Source(_Frozen):
-    """Where a fact of this file was read: `facts` names the keys it stands behind."""
+    """Where facts of this file were published. facts: their keys."""
 
     facts: tuple[str, ...] = Field(min_length=1)
     where: str = Field(min_length=8)
 
 
 class Target(_Frozen):
-    """A device a model is built for. See targets/README.md for every field, its unit and what it decides."""
+    """A device to build models for. targets/README.md documents every field, its unit and what it decides."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     device: Device
     runtimes: tuple[_Runtime, ...] = Field(min_length=1)
     precision: Precision
-    # How convolution kernels are scaled in int8: a scale an output channel, or one for a whole kernel where the device's
-    # compiler takes no other.
+    # How convolution kernels are scaled in int8: one scale per output channel, or one per kernel if the device's
+    # compiler supports nothing else.
     weights: Literal["per-channel", "per-tensor"] = "per-channel"
     budget: Budget
     peak: Peak = Peak()
@@ -114,40 +119,38 @@ def targets_folder() -> Path:
 
 
 def shipped_targets() -> dict[str, Path]:
-    """Name to file, sorted by name."""
+    """Name -> file, sorted by name."""
     return {path.stem: path for path in sorted(targets_folder().glob("*.toml"))}
 
 
 def load_target(name_or_path: str) -> Target:
-    """A shipped target by name, or one from a .toml file of the user's.
+    """Load a shipped target by its name, or the user's own target from a .toml file.
 
-    Raises UsageError when there is no such target or the file is not a valid one.
+    Raises UsageError if there is no such target or the file is not valid.
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
         shipped = shipped_targets()
         if name_or_path not in shipped:
-            import difflib
-
             near = difflib.get_close_matches(name_or_path, shipped, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UsageError(
                 f"There is no target named {name_or_path!r}.",
                 why=f"known targets: {', '.join(shipped)}",
-                fix=f"{hint}`edgetl targets list` shows them; a file of your own is given by its path, ending in .toml",
+                fix=f"{hint}`edgetl targets list` shows them; for your own file give its path, ending in .toml",
             )
         path = shipped[name_or_path]
     return read_target(path)
 
 
 def read_target(path: Path) -> Target:
-    """Parse and validate one target file. Raises UsageError with every fault of the file in one message."""
+    """Parse and validate a target file. Raises UsageError with every fault of the file in one message."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(
             f"There is no target file {path}.",
-            fix="check the path, or copy one of the shipped ones: `edgetl targets show NAME --toml`",
+            fix="check the path, or copy a shipped target: `edgetl targets show NAME --toml`",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"The target file {path} cannot be read.", why=str(error)) from None
@@ -165,9 +168,9 @@ def read_target(path: Path) -> Target:
         ) from None
     if target.name != path.stem:
         raise UsageError(
-            f"The target file {path} calls itself {target.name!r}.",
-            why="reports and output folders go by the name",
-            fix=f"rename the file to {target.name}.toml, or the target to {path.stem}",
+            f"The target file {path} has the name {target.name!r} in it.",
+            why="reports and output folders are named by it, so it must be the file's own name",
+            fix=f'rename the file to {target.name}.toml, or set name = "{path.stem}" in it',
         )
     return target
 

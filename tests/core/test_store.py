@@ -327,6 +327,6 @@ def test_what_rests_on_a_failed_download_is_tried_again_after_a_day(tmp_path):
 def test_a_folder_that_is_no_cache_is_not_cleared(tmp_path):
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads" / "mine.txt").write_text("mine")
-    with pytest.raises(UsageError, match="is not a cache of edgetl"):
+    with pytest.raises(UsageError, match="is not an edgetl cache"):
         Store(tmp_path).clear()
     assert (tmp_path / "downloads" / "mine.txt").exists()

@@ -552,3 +552,18 @@ def test_a_damaged_index_costs_time_not_results(damage, make_folder, tmp_path):
     kept, _ = validate(list_photos(photos, index), index, skip_bad=False)
     index.close()
     assert len(kept) == 20
+
+
+def test_the_reasons_in_a_fingerprint_keep_their_wording(make_folder, index):
+    """They are part of cache keys: with another wording, builds with --skip-bad would run again."""
+    folder = make_folder({"cats": 1, "dogs": 1})
+    (folder / "cats" / "linked").symlink_to(folder / "dogs")
+    (folder / "stray.jpg").write_bytes(b"x")
+    assert sorted(offender.why for offender in list_photos(folder, index).offenders) == [
+        "a link to a folder inside of a class: it is not followed",
+        "lies beside the class folders, so it has no label",
+    ]
+    split = make_folder({"train/cats": 1, "test/cats": 1, "other/cats": 1}, folder / "split")
+    assert [offender.why for offender in list_photos(split, index).offenders] == [
+        "lies beside train/, val/ or test/, so it is not clear which split it belongs to"
+    ]

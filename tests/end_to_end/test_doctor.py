@@ -1,4 +1,4 @@
-"""`edgetl doctor`: every backend, with what it runs on or what it lacks."""
+"""`edgetl doctor`: every backend, with its device or what is missing."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_every_backend_is_listed_and_tensorflow_is_not_imported(repository):
     assert max(len(line) for line in text.splitlines() if line[0] in "┃│┡└┏") <= 80
 
 
-def test_a_mend_is_shown_to_the_letter():
-    """rich takes what stands in brackets for its own markup."""
+def test_a_fix_is_shown_literally():
+    """rich would read text in brackets as markup."""
     found = {"available": False, "version": "1.0", "device": "", "simulated": False, "reason": "pip install 'a[gpu]'"}
     facts = {
         "edgetl": "1.0",

@@ -1,15 +1,19 @@
-"""Targets: every shipped one loads, and what is wrong in one is told with what would be right."""
+"""Targets: every shipped one loads, and every fault of one is reported with what is allowed."""
 
 from __future__ import annotations
 
 import platform
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from edgetl.commands.app import app
 from edgetl.core import machine
 from edgetl.core.errors import EXIT_USAGE, UsageError
+from edgetl.runtimes.catalogue import runnable, targetable
 from edgetl.targets.ships import shipped_files
 from edgetl.targets.target import load_target, read_target, shipped_targets
 
@@ -91,7 +95,7 @@ FAULTS = {
         "coers = 4",
         r"device\.coers: unknown key \(did you mean cores\?\); known keys: .*cores.*memory_bytes",
     ),
-    "a key that is like none": (
+    "an unknown key that resembles no known one": (
         "cores = 4",
         "cores = 4\nxyzzy = 1",
         r"device\.xyzzy: unknown key; known keys: accelerators, architecture",
@@ -101,15 +105,15 @@ FAULTS = {
         'precison = "int8"',
         r"precison: unknown key \(did you mean precision\?\)",
     ),
-    "a table that is none": ("[budget]", "[budgets]", r"budgets: unknown key \(did you mean budget\?\)"),
+    "an unknown table": ("[budget]", "[budgets]", r"budgets: unknown key \(did you mean budget\?\)"),
     "a missing key": ("top1_drop_pp = 1.0", "", r"budget\.top1_drop_pp: Field required"),
-    "a runtime that is none": (
+    "an unknown runtime": (
         "litert-cpu",
         "tflite-cpu",
-        r"runtimes\.0: must be one of litert-cpu, .*ort-qnn, .*rknn, given 'tflite-cpu'",
+        r"runtimes\.0: unknown runtime \(did you mean litert-cpu\?\); known runtimes: litert-cpu, .*rknn, given 'tflite-cpu'",
     ),
     "no runtime": ('["litert-cpu"]', "[]", "runtimes: "),
-    "a precision that is none": (
+    "an unknown precision": (
         '"int8"',
         '"int4"',
         "precision: Input should be 'float32', 'float16', 'dynamic' or 'int8', given 'int4'",
@@ -124,7 +128,7 @@ FAULTS = {
         "latency_p90_ms = inf",
         r"budget\.latency_p90_ms: .*finite number, given inf",
     ),
-    "a limit that is no number": (
+    "a limit that is not a number": (
         "top1_drop_pp = 1.0",
         "top1_drop_pp = nan",
         r"budget\.top1_drop_pp: .*finite number, given nan",
@@ -146,15 +150,48 @@ def test_a_fault_is_named_with_what_would_be_right(fault, target_file):
 
 def test_all_faults_are_in_one_message(target_file):
     text = GOOD
-    for old, new, _ in (FAULTS["a typo in a key"], FAULTS["a missing key"], FAULTS["a precision that is none"]):
+    for old, new, _ in (FAULTS["a typo in a key"], FAULTS["a missing key"], FAULTS["an unknown precision"]):
         text = text.replace(old, new)
     with pytest.raises(UsageError, match="not a valid target") as caught:
         read_target(target_file(text))
     assert all(part in caught.value.why for part in ("coers", "top1_drop_pp", "precision"))
 
 
+def test_a_runtime_that_is_unknown_is_the_only_fault_reported(target_file):
+    """The list is too short only because its one entry is faulty: pydantic reports both."""
+    with pytest.raises(UsageError) as caught:
+        read_target(target_file(GOOD.replace("litert-cpu", "tflite-cpu")))
+    assert caught.value.why.count("runtimes") == 2 and "at least 1" not in caught.value.why
+    with pytest.raises(UsageError, match="at least 1 item"):
+        read_target(target_file(GOOD.replace('["litert-cpu"]', "[]")))
+
+
+# --- the runtimes a target may name --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "runtime", ["ort-qnn", "ort-openvino", *sorted(set(targetable()) - {"ort-qnn", "ort-openvino"})]
+)
+def test_a_target_may_name_every_runtime_of_the_catalogue(runtime, target_file):
+    path = target_file(GOOD.replace("litert-cpu", runtime))
+    assert read_target(path).runtimes == (runtime,)
+    done = CliRunner().invoke(app, ["targets", "check", str(path)])
+    assert (done.exit_code, done.stdout.strip()) == (0, "camera: valid")
+
+
+def test_the_document_lists_the_runtimes_of_the_catalogue():
+    text = (Path(__file__).parents[2] / "targets" / "README.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"^Runtimes: ((?:`[a-z0-9-]+`[,.]\s+)+)", text, re.MULTILINE)
+    assert re.findall(r"`([^`]+)`", listed) == list(targetable())
+
+
+def test_a_target_may_name_what_doctor_lists_except_keras_and_three_vendors_runtimes():
+    vendors = {"edgetpu", "stm32cube-ai", "rknn"}
+    assert set(targetable()) == {name for name in runnable() if not name.startswith("keras")} | vendors
+
+
 def test_a_name_that_is_not_the_files_is_refused(target_file):
-    with pytest.raises(UsageError, match="calls itself 'camera'") as caught:
+    with pytest.raises(UsageError, match="has the name 'camera' in it") as caught:
         read_target(target_file(name="other.toml"))
     assert "camera.toml" in caught.value.fix and "other" in caught.value.fix
 
@@ -170,7 +207,7 @@ def test_an_unknown_name_gets_the_nearest_and_the_known_ones():
 
 
 @pytest.mark.parametrize("kind", ["missing", "a folder", "not UTF-8"])
-def test_a_file_that_cannot_be_read_is_told(kind, tmp_path):
+def test_a_file_that_cannot_be_read_is_reported(kind, tmp_path):
     path = tmp_path / "camera.toml"
     if kind == "a folder":
         path.mkdir()
@@ -189,7 +226,7 @@ def test_only_this_machine_is_this_machine_unless_the_board_says_so(target_file)
     assert not read_target(target_file(GOOD.replace('match = "Camera Model B"', ""))).is_this_machine()
 
 
-def test_the_board_is_told_by_its_device_tree(target_file, monkeypatch):
+def test_the_board_is_recognized_by_its_device_tree(target_file, monkeypatch):
     target = read_target(target_file())
     monkeypatch.setattr(machine, "board", lambda: "Camera Model B Rev 1.4")
     assert target.is_this_machine()
