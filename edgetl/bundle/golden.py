@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetl.bundle.records import GoldenReplay
 from edgetl.core.errors import DataError
 from edgetl.measure.accuracy import probabilities_of
 from edgetl.tasks.photos import decode
@@ -74,12 +75,11 @@ def replay_golden(
     grid: Mapping[str, Any] | None,
     sessions: Mapping[str, Any],
     n_classes: int,
-) -> dict[str, Any] | None:
-    """How far this machine is from what the build wrote down; None where the bundle has no golden/.
+) -> GoldenReplay | None:
+    """How far this machine is from what the build recorded; None if the bundle has no golden/.
 
-    {"photos": n, "values": of all input tensors, "differing": those computed here from the photos that are not golden's,
-    "files": {"file@runtime": largest difference of a probability, None if golden has none of it}}. Files are run on
-    golden's own tensors: a fault of the preprocessing and one of a file show apart. Raises DataError for what cannot be read.
+    Files are run on the golden tensors themselves, so that a fault of the preprocessing and a fault of a file are seen separately. Raises
+    DataError for what cannot be read.
     """
     if not (folder / "golden.json").is_file():
         return None
@@ -109,6 +109,7 @@ def replay_golden(
 
 
 def golden_index(folder: Path) -> list[Mapping[str, Any]]:
+    """The rows of golden.json; none without golden/."""
     if not (folder / "golden.json").is_file():
         return []
     found: list[Mapping[str, Any]] = json.loads((folder / "golden.json").read_text(encoding="utf-8"))["photos"]
@@ -116,11 +117,12 @@ def golden_index(folder: Path) -> list[Mapping[str, Any]]:
 
 
 def plain_name(name: str) -> str:
+    """The name of a file in golden/. Raises ValueError for a path that leads elsewhere."""
     if Path(name).name != name:
         raise ValueError(f"{name!r} is not the name of a file in golden/")
     return name
 
 
 def golden_tensor(folder: Path, row: Mapping[str, Any], kind: str, view: View) -> Any:
-    """float32 or int8 [h, w, 3], as golden has it."""
+    """A stored input tensor, float32 or int8 [h, w, 3]."""
     return np.fromfile(folder / plain_name(row[kind]), _TENSORS[kind]).reshape(view.size_px, view.size_px, 3)

@@ -1,4 +1,4 @@
-"""What predictions say: accuracy and confusion."""
+"""Accuracy and confusion of predictions."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import numpy as np
 
 from edgetl.core.errors import DataError
 from edgetl.core.stats import share_interval
+from edgetl.measure.records import Accuracy
 
 
 def probabilities_of(name: str, session: Any, images: Any, n_classes: int) -> Any:
-    """What a session makes of normalized images: float [n, n_classes]. name: the file's, for messages.
+    """A session's output for normalized images: float [n, n_classes]. name: of the file, for messages.
 
-    Raises DataError for what are not probabilities of so many classes: a comparison with NaN fails nothing.
+    Raises DataError for anything but figures of n_classes classes: comparisons with NaN never fail.
     """
     found = session.run(images)
     if found.shape != (len(images), n_classes):
         raise DataError(
-            f"{name} gives {found.shape[-1]} figures for each photo.",
+            f"{name} gives {found.shape[-1]} figures per photo.",
             why=f"labels.txt names {n_classes} classes",
             fix="take the file as it was built",
         )
@@ -31,7 +32,7 @@ def probabilities_of(name: str, session: Any, images: Any, n_classes: int) -> An
     return found
 
 
-def accuracy(probabilities: Any, labels: Any) -> dict[str, Any]:
+def accuracy(probabilities: Any, labels: Any) -> Accuracy:
     """Top-1 with its interval. probabilities: float [n, classes]; labels: int [n]."""
     hits = int((probabilities.argmax(axis=1) == labels).sum())
     low, high = share_interval(hits, len(labels))
@@ -43,4 +44,5 @@ def confusion(probabilities: Any, labels: Any) -> list[list[int]]:
     classes = probabilities.shape[1]
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
-    return counts.tolist()
+    table: list[list[int]] = counts.tolist()
+    return table

@@ -1,4 +1,4 @@
-"""Precision, recall and F1, by class and over all of them, from counts of a confusion matrix."""
+"""Precision, recall and F1 per class and overall, from a confusion matrix."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from edgetl.core.stats import share_interval
 
-# The interval's ends are the 25th and the 975th of so many: they move by a tenth of the interval from seed to seed.
+# The interval's ends are the 25th and the 975th of these: they vary by a tenth of the interval from seed to seed.
 _RESAMPLES = 1000
 
 
 def by_class(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, Any]:
     """{"classes": [{name, photos, answers, precision, recall, f1, and intervals}], "macro": {precision, recall, f1, f1_interval}}.
 
-    counts: by [true class][predicted class]. photos: of the class; answers: that name it. A class that no answer names has
-    no precision (None), and counts as 0 in the macro average: an average over the others would reward ignoring it. So it is
-    in scikit-learn with zero_division=0. Macro: every class counts the same, however many photos it has.
+    counts: by [true class][predicted class]. photos: of the class; answers: that name it. A class that is never answered has
+    no precision (None) and counts as 0 in the macro average: an average over the others would reward ignoring it. scikit-learn does the
+    same with zero_division=0. Macro: every class counts the same, however many photos it has.
     """
     table = np.asarray(counts)
     right, photos, answers = np.diag(table), table.sum(axis=1), table.sum(axis=0)
@@ -50,7 +50,7 @@ def by_class(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[st
 
 
 def f1_scores(right: Any, photos: Any, answers: Any) -> Any:
-    """2 right / (photos + answers) of each class [..., classes]; 0 where a class has neither.
+    """2 right / (photos + answers) per class [..., classes]; 0 where a class has neither.
 
     >>> f1_scores(np.array([3, 0]), np.array([4, 0]), np.array([4, 0])).tolist()
     [0.75, 0.0]
@@ -60,10 +60,10 @@ def f1_scores(right: Any, photos: Any, answers: Any) -> Any:
 
 
 def _resampled_macro_f1(table: Any, *, seed: int = 0) -> Any:
-    """Macro-F1 of photos drawn anew with replacement, float64 [resamples]: F1 is no share, and has no interval of its own."""
+    """Macro-F1 of photos drawn with replacement, float64 [resamples]: F1 is not a share, so share_interval does not apply."""
     truth, said = np.nonzero(table)
     n = int(table.sum())
-    # In floats, which matrix products are quick for; counts this small are exact in them.
+    # As floats, for fast matrix products; counts this small are exact.
     draws = np.random.default_rng(seed).multinomial(n, table[truth, said] / n, size=_RESAMPLES).astype(np.float64)
     classes = np.arange(len(table))
     # Which of the cells are a class's photos, its answers: [cells, classes].
@@ -73,7 +73,7 @@ def _resampled_macro_f1(table: Any, *, seed: int = 0) -> Any:
 
 
 def worst_confusions(counts: Sequence[Sequence[int]], classes: Sequence[str], *, most: int) -> list[dict[str, Any]]:
-    """What is taken for what most often: {true, answered, count, of}, `of` the photos of the true class."""
+    """The most frequent confusions: {true, answered, count, of}; `of`: the photos of the true class."""
     table = np.array(counts)
     of = table.sum(axis=1)
     np.fill_diagonal(table, 0)

@@ -1,4 +1,4 @@
-"""Calibration: whether a net that says 90 % is right nine times in ten. Expected calibration error (Guo et al. 2017)."""
+"""Calibration: whether a net that claims 90% is right nine times in ten. Expected calibration error (Guo et al. 2017)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-# Guo et al. 2017 take 15 bins of equal width. The nets here are sure of most photos: of equal bins most would be empty and
-# one nearly full. Bins of equal count have less bias at the same number of them (Roelofs et al. 2022), ...
+# Guo et al. 2017 use 15 bins of equal width. The nets here are sure of most photos, so most bins of equal width would be empty
+# and one nearly full. Bins of equal count have less bias for the same number of bins (Roelofs et al. 2022), ...
 BINS = 15
-# ... and below this many photos in each, a bin's accuracy is noise: then there are fewer bins.
+# ... and with fewer photos than this in each, a bin's accuracy is noise: then there are fewer bins.
 _LEAST_IN_BIN = 10
 _RESAMPLES = 1000
 
@@ -19,12 +19,12 @@ def calibration(probabilities: Any, labels: Any) -> dict[str, Any]:
 
     probabilities: float [n, classes]; labels: int [n]. A photo's confidence is its largest probability.
 
-    Chance alone parts accuracy and confidence in a bin, and absolute values never cancel: the plain figure is too high,
-    the more so the fewer the photos. bias_at_most bounds by how much on the average (`_bias_bound`). The interval is the
+    Accuracy and confidence of a bin differ by chance alone, and absolute values never cancel: the plain figure is too high, the more so
+    the fewer the photos. bias_at_most bounds by how much on average (`_bias_bound`). The interval is the
     basic bootstrap's, which mirrors the resamples at the figure and so takes that bias out instead of doubling it. No
-    bootstrap knows of the edge at zero, so it begins at zero where a net that is calibrated, and as sure, would show as
+    bootstrap knows about the limit at zero, so the interval begins at zero where a calibrated net of the same confidence would show as
     much by chance. On 120 simulated sets each of 60, 300 and 1000 photos, of nets that claim 0, 5 and 15 points too much, it
-    held the true figure in 83 to 98 % of them, the fewest for 60 and 300 photos at 15 points.
+    contained the true figure in 83 to 98 % of them, the fewest for 60 and 300 photos at 15 points.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
@@ -57,23 +57,23 @@ def equal_count_bins(values: Any, count: int) -> Any:
 
 
 def _resampled(gap: Any, bin_of: Any, random: np.random.Generator) -> Any:
-    """The error of photos drawn anew with replacement, float64 [resamples]; bins stay where they are."""
+    """The error of photos drawn with replacement, float64 [resamples]; the bins stay the same."""
     drawn = (random.integers(0, len(gap), len(gap)) for _ in range(_RESAMPLES))
     return np.array([np.abs(np.bincount(bin_of[some], gap[some])).sum() / len(gap) for some in drawn])
 
 
 def _if_calibrated(confidence: Any, bin_of: Any, random: np.random.Generator) -> Any:
-    """The error that these photos would show if each answer were right with the probability it claims, float64 [resamples]."""
+    """The error that these photos would show if each answer were right with its claimed probability, float64 [resamples]."""
     gaps = ((random.random(len(confidence)) < confidence) - confidence for _ in range(_RESAMPLES))
     return np.array([np.abs(np.bincount(bin_of, gap)).sum() / len(confidence) for gap in gaps])
 
 
 def _bias_bound(hits: Any, sizes: Any) -> float:
-    """How far above the error of endless photos, in these bins, the plain figure lies at most on the average.
+    """An upper bound, on average, for how far the plain figure is above the error of infinitely many photos in these bins.
 
-    |accuracy - confidence| of a bin exceeds |its true accuracy - confidence| by no more than accuracy lies from true
-    accuracy; the mean of that is at most its standard deviation (Jensen), sqrt(q (1 - q) / n). q is not known: two photos
-    right and two wrong added (Agresti and Coull 1998) keep a bin without a mistake from counting as certain.
+    |accuracy - confidence| of a bin exceeds |its true accuracy - confidence| by no more than accuracy differs from true
+    accuracy; the mean of that is at most its standard deviation (Jensen), sqrt(q (1 - q) / n). q is not known: adding two
+    right and two wrong photos (Agresti and Coull 1998) prevents a bin without a mistake from counting as certain.
     """
     q = (hits + 2) / (sizes + 4)
     return float((sizes * np.sqrt(q * (1 - q) / sizes)).sum() / sizes.sum())

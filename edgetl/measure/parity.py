@@ -1,4 +1,4 @@
-"""How two sets of predictions for the same photos differ, and all versions of one net beside each other."""
+"""How two sets of predictions for the same photos differ, and a matrix of all versions of one net."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any
 import numpy as np
 
 from edgetl.core.stats import mcnemar_p, paired_drop_interval
+from edgetl.measure.records import ParityMatrix, ParityPair, without_photos
 
-# What one step of an int8 softmax output is worth: LiteRT's quantization specification fixes it.
+# One step of an int8 softmax output, fixed by LiteRT's quantization specification.
 OUTPUT_STEP = 1 / 256
-# Of a photo's sha256, as its id in lists: 64 bits tell any two photos of a data set apart.
+# Digits of a photo's sha256 that serve as its id in lists: 64 bits distinguish all photos of a data set.
 ID_DIGITS = 16
 _RESAMPLES = 10_000
 
 
-def parity(a: Any, b: Any, labels: Any, *, step: float = OUTPUT_STEP) -> dict[str, Any]:
+def parity(a: Any, b: Any, labels: Any, *, step: float = OUTPUT_STEP) -> ParityPair:
     """How far b is from a. a, b: probabilities [n, classes]; labels: int [n]; step: of the coarser output grid.
 
     A photo's difference is the largest one of any of its probabilities: max_abs and mean_abs are over photos, and so are
-    max_steps, mean_steps and within_2_steps (a share), which count in output_step, the step given. cosine_mean and cosine_min: of the
-    angle between the two rows of probabilities. lost, gained: photos that a alone, b alone gets right.
+    max_steps, mean_steps and within_2_steps (a share), which count in units of output_step. cosine_mean and cosine_min: of the
+    angle between the two rows of probabilities. lost, gained: photos that only a, only b gets right.
 
-    top1_drop_interval_pp is Agresti and Min's, the one that verdicts are drawn on. top1_drop_bootstrap_pp is shown beside
-    it and decides nothing: where no photo is lost or gained, it is [0, 0] however few photos there are.
+    top1_drop_interval_pp is Agresti and Min's, which verdicts use. top1_drop_bootstrap_pp is shown for comparison only: where no
+    photo is lost or gained, it is [0, 0] however few photos there are.
     """
     first, second = a.argmax(axis=1), b.argmax(axis=1)
     a, b = a.astype(np.float64), b.astype(np.float64)
@@ -56,7 +57,7 @@ def parity(a: Any, b: Any, labels: Any, *, step: float = OUTPUT_STEP) -> dict[st
 
 
 def _cosine(a: Any, b: Any) -> Any:
-    """Of each row's angle, float64 [n]; 0.0 for a row without a direction, which no softmax gives."""
+    """Cosine of the angle between the two rows, float64 [n]; 0.0 for a row of zeros, which no softmax gives."""
     length = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.divide((a * b).sum(axis=1), length, out=np.zeros(len(a)), where=length > 0)
 
@@ -64,8 +65,8 @@ def _cosine(a: Any, b: Any) -> Any:
 def bootstrap_drop_interval(lost: int, gained: int, n: int, *, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap (Efron 1979) of the accuracy drop on the same photos, as a share; two-sided, 95%.
 
-    Photos are drawn with replacement, each with both of its answers. Only how many of the lost and the gained ones come
-    up matters to the drop, and those counts are multinomial: drawn as such, 10,000 resamples take milliseconds.
+    Photos are drawn with replacement, each with both of its answers. Only the numbers of lost and gained photos matter to the drop, and
+    these are multinomial: 10,000 resamples take milliseconds.
 
     >>> bootstrap_drop_interval(0, 0, 30)
     (0.0, 0.0)
@@ -78,13 +79,13 @@ def bootstrap_drop_interval(lost: int, gained: int, n: int, *, seed: int = 0) ->
 
 def parity_matrix(
     predictions: Mapping[str, Any], labels: Any, ids: Sequence[str], *, steps: Mapping[str, float]
-) -> dict[str, Any]:
+) -> ParityMatrix:
     """Every pair of versions: {"names": [...], "pairs": [{a, b, flipped, ...}]}, a before b in the order of `predictions`.
 
     predictions: name -> probabilities [n, classes]; ids: of the photos; steps: name -> its output step, 0.0 for a float
-    output. flipped: ids of the photos that a and b take for different classes.
+    output. flipped: ids of the photos for which a and b answer different classes.
     """
-    pairs = []
+    pairs: list[ParityPair] = []
     for a, b in itertools.combinations(predictions, 2):
         differ = predictions[a].argmax(axis=1) != predictions[b].argmax(axis=1)
         pairs.append(
@@ -98,17 +99,13 @@ def parity_matrix(
     return {"names": list(predictions), "pairs": pairs}
 
 
-def pairs_among(matrix: Mapping[str, Any], names: Collection[str]) -> list[dict[str, Any]]:
-    """The pairs of a matrix both of which are in `names`, in its order, without the photos they differ on."""
-    return [
-        {key: value for key, value in pair.items() if key != "flipped"}
-        for pair in matrix["pairs"]
-        if pair["a"] in names and pair["b"] in names
-    ]
+def pairs_among(matrix: ParityMatrix, names: Collection[str]) -> list[ParityPair]:
+    """The pairs of a matrix with both names in `names`, in its order, without the photos on which they differ."""
+    return [without_photos(pair) for pair in matrix["pairs"] if pair["a"] in names and pair["b"] in names]
 
 
 def coarser_step(a: float, b: float) -> float:
-    """What differences of two outputs are counted in: the coarser grid; that of an int8 softmax for two float outputs.
+    """The unit for differences of two outputs: the coarser grid; that of an int8 softmax for two float outputs.
 
     >>> coarser_step(0.0, 1 / 128), coarser_step(0.0, 0.0)
     (0.0078125, 0.00390625)

@@ -50,6 +50,13 @@ class ParityPair(TypedDict):
     flipped: NotRequired[list[str]]
 
 
+def without_photos(pair: ParityPair) -> ParityPair:
+    """A copy without the photos on which the two differ."""
+    shorter: ParityPair = {**pair}
+    shorter.pop("flipped", None)
+    return shorter
+
+
 class ParityMatrix(TypedDict):
     """Every pair of versions, a before b in the order of names."""
 

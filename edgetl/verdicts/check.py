@@ -43,6 +43,21 @@ class Check:
     reason: str = ""
     estimated: bool = False
 
+    @classmethod
+    def from_json(cls, row: CheckRow) -> Check:
+        """The inverse of to_json; an interval may have become a list."""
+        interval = None if row["interval"] is None else (row["interval"][0], row["interval"][1])
+        return cls(
+            row["metric"],
+            row["subject"],
+            row["limit"],
+            row["measured"],
+            interval,
+            row["status"],
+            row["reason"],
+            row["estimated"],
+        )
+
     def to_json(self) -> CheckRow:
         """The check as a row of a report."""
         return {

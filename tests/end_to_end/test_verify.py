@@ -388,10 +388,10 @@ def test_a_contract_that_was_changed_is_told_from_golden_with_its_own_numbers(wo
     assert done.returncode == 6, done.stderr
     said = " ".join(done.stdout.split())
     assert (
-        "golden/ was made with RGB, (pixel - 128) / 127.5, stretch: 0.875 of the photo; it says RGB, (pixel - 0) / 255"
+        "golden/ was made with RGB, (pixel - 128) / 127.5, stretch: 0.875 of the photo, and contract.json says RGB, (pixel - 0) / 255"
         in said
     )
-    mend = "mend: take contract.json from the bundle as it was built."
+    mend = "fix: take contract.json from the bundle as it was built."
     # Before any table.
     assert said.index("fail golden_input contract.json: ") < said.index(mend) < said.index("raspberry-pi-4: 60 photos")
     found = verify(work)
@@ -409,8 +409,8 @@ def test_a_file_exchanged_for_one_that_takes_bgr_is_named(work):
     done = command(work)
     assert done.returncode == 6, done.stderr
     said = " ".join(done.stdout.split())
-    assert "Why: student.int8.tflite@litert-cpu BGR: prepared so, it is right on" in said
-    assert "100.0 % by the build on its test photos" in said
+    assert "Why: student.int8.tflite@litert-cpu With BGR, it is right on" in said
+    assert "100.0 % measured by the build on its test photos" in said
     assert "golden/ was made as contract.json says: so it is the file that was exchanged" in said
     found = verify(work)
     assert [(row["file"], row["names"]) for row in found["diagnoses"]] == [("models/student.int8.tflite", ["BGR"])]
@@ -428,8 +428,11 @@ def test_an_app_s_answers_are_held_against_the_file_that_ships(work):
     done = command(work, "--answers", str(work / "app.csv"))
     assert done.returncode == 6, done.stderr
     said = " ".join(done.stdout.split())
-    assert "Why: the app against student.int8.tflite@litert-cpu BGR: with this mistake the file gives 100.0 %" in said
-    assert "mend, in the app: give it red first" in said
+    assert (
+        "Why: the app, compared with student.int8.tflite@litert-cpu BGR: with this mistake the file gives 100.0 %"
+        in said
+    )
+    assert "fix, in the app: give it red first" in said
     assert "fail top1_disagreement the app = student.int8.tflite@litert-cpu" in said
 
 

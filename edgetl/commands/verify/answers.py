@@ -1,9 +1,9 @@
-"""Answers that an app gave: a CSV of photos with labels or probabilities, held against what a file answers here.
+"""Answers that an app gave: a CSV of photos with labels or probabilities, compared with the answers of a file here.
 
-    path,label                         one label a photo, or
-    path,daisy,roses,tulips            a probability for each class, in any order; a label besides changes nothing
+    path,label                         one label per photo, or
+    path,daisy,roses,tulips            one probability per class, in any order; an additional label column is ignored
 
-Mistakes that an app makes after the net are made here as well (`after_the_net`): they are no preprocessing, and look it.
+Mistakes that an app makes after the net are tried here as well (`after_the_net`): they look like preprocessing mistakes and are none.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from edgetl.core.words import printable
 from edgetl.tasks.photos.mistakes import Mistake
 
 _NAMED = 12
-# An app on another decoder and another kernel differs on photos whose two best classes tie: the two in a hundred that a
-# build allows an integer file against Keras (report._INT8_DISAGREEMENT).
+# An app with another JPEG decoder and other kernels differs on photos whose two best classes tie: the 2% that a build
+# allows between an integer file and Keras (verdicts.parity._INT8_DISAGREEMENT).
 MOST_DISAGREEMENT = 0.02
-# Five steps of an int8 softmax: what another JPEG decoder and resizing in another order come to on most photos.
+# Five steps of an int8 softmax: the effect of another JPEG decoder and another resizing order on most photos.
 _NEAR = 0.02
 
 
 @dataclass(frozen=True)
 class Answers:
-    """positions: of the photos answered, among those measured. labels: int [n], the app's; probabilities: float [n, classes]
-    or None. strangers: lines that name no photo at hand."""
+    """positions: of the answered photos, among those measured. labels: the app's, int [n]; probabilities: float [n, classes] or None.
+    strangers: number of lines that name no photo of --data."""
 
     positions: tuple[int, ...]
     labels: Any
@@ -45,8 +45,8 @@ class Answers:
 
 
 def read_answers(file: Path, paths: Sequence[Path], root: Path, classes: Sequence[str]) -> Answers:
-    """paths: of the photos measured; root: their folder. A photo is named by its path, from the CSV's folder or from root,
-    or by as much of the path's end as no other photo shares. Raises DataError with every fault in one message."""
+    """paths: of the photos measured; root: their folder. A photo is named by its path, relative to the CSV's folder or to root, or by an end
+    of its path that no other photo shares. Raises DataError with every fault in one message."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
@@ -86,7 +86,7 @@ def read_answers(file: Path, paths: Sequence[Path], root: Path, classes: Sequenc
     if faults:
         more = f"\n  - and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
         raise DataError(
-            f"{printable(str(file), 4096)} has lines that are no answers:\n" + "\n".join(faults[:_NAMED]) + more,
+            f"{printable(str(file), 4096)} has lines that are not answers:\n" + "\n".join(faults[:_NAMED]) + more,
             why=f"the classes are {', '.join(printable(label) for label in classes)}; probabilities are numbers",
             fix="correct or remove them",
         )
@@ -110,12 +110,12 @@ def _composed(text: str) -> str:
 def _share(text: str) -> float:
     value = float(text)
     if not np.isfinite(value):
-        raise ValueError(f"{text!r} is no probability")
+        raise ValueError(f"{text!r} is not a probability")
     return value
 
 
 def _finder(paths: Sequence[Path], *roots: Path) -> Callable[[str], int | None]:
-    """A function: what a line calls a photo -> its position in `paths`, None where that is none or several."""
+    """A function: the name of a photo in a line -> its position in `paths`, None if it names no photo or several."""
     whole = {path.resolve(): i for i, path in enumerate(paths)}
     ends: dict[tuple[str, ...], set[int]] = defaultdict(set)
     for i, path in enumerate(paths):
@@ -130,7 +130,7 @@ def _finder(paths: Sequence[Path], *roots: Path) -> Callable[[str], int | None]:
             with_root = (root / name).resolve()
             if with_root in whole:
                 return whole[with_root]
-        # An app on Windows, or a phone with folders of its own: the end tells.
+        # An app on Windows, or a phone with its own folders: the end of the path decides.
         parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
         for count in range(min(len(parts), 4), 0, -1):
             some = ends.get(parts[-count:], set())
@@ -142,8 +142,8 @@ def _finder(paths: Sequence[Path], *roots: Path) -> Callable[[str], int | None]:
 
 
 def by_answers(answers: Answers, chosen: Sequence[int]) -> Judge:
-    """Against the app's answers, those at `chosen` of its positions: right is what the app said. With probabilities, the
-    nearer to them the better (the largest difference of a class)."""
+    """Compares with the app's answers at `chosen` of its positions. With probabilities, the smaller the largest difference of a class, the
+    better."""
     labels = answers.labels[list(chosen)]
     wanted = None if answers.probabilities is None else answers.probabilities[list(chosen)]
 
@@ -152,7 +152,7 @@ def by_answers(answers: Answers, chosen: Sequence[int]) -> Judge:
         right = figures.argmax(axis=1) == labels[:n]
         if wanted is None:
             return Scores(right, right.astype(np.float64))
-        # A file whose exporter left off the softmax; the app may have, too.
+        # The exporter of the file may have left out the softmax; the app may have, too.
         found = softmax(figures) if are_logits(figures) and not are_logits(wanted) else figures
         return Scores(right, -np.abs(found - wanted[:n]).max(axis=1), are_distances=True)
 
@@ -162,11 +162,11 @@ def by_answers(answers: Answers, chosen: Sequence[int]) -> Judge:
 def after_the_net(
     file: ModelFile, classes: Sequence[str], step: float
 ) -> dict[str, tuple[Mistake, Callable[[Any], Any]]]:
-    """Name -> (a mistake made with what the net gave, what it makes of the right figures). step: of the output's grid, 0.0
-    for floats."""
+    """Name -> (a mistake made with the net's output, what it turns the right figures into). step: of the output's grid, 0.0 for
+    floats."""
 
-    def mistake(name: str, mend: str) -> Mistake:
-        return Mistake(name, ("output",), file.way, mend)
+    def mistake(name: str, fix: str) -> Mistake:
+        return Mistake(name, ("output",), file.way, fix)
 
     found: dict[str, tuple[Mistake, Callable[[Any], Any]]] = {}
     if step:
@@ -175,21 +175,21 @@ def after_the_net(
         forgotten = mistake("output without its zero point", "probability = (q + 128) / 256, not q / 256")
         found[bytes_.name] = (bytes_, lambda figures: (figures + 128 * step) % (256 * step))
         found[forgotten.name] = (forgotten, lambda figures: figures - 128 * step)
-    twice = mistake("softmax applied twice", "take the figures as they are: they are probabilities already")
+    twice = mistake("softmax applied twice", "use the output as it is: these are probabilities already")
     found[twice.name] = (twice, softmax)
     order = [list(classes).index(label) for label in (file.classes or classes)]
     alphabet = sorted(range(len(order)), key=lambda i: classes[order[i]])
     if alphabet != list(range(len(order))):
-        # Output i is taken for the class that is i-th by name.
+        # Output i is taken for the class that is i-th in alphabetical order.
         columns = {order[by_name]: order[i] for i, by_name in enumerate(alphabet)}
-        sorted_ = mistake("classes in alphabetical order", "take them in the order of labels.txt")
+        sorted_ = mistake("classes in alphabetical order", "use the order of labels.txt")
         found[sorted_.name] = (sorted_, lambda figures: figures[:, [columns[i] for i in range(len(order))]])
     return found
 
 
 def agrees(answers: Answers) -> Callable[[Scores], bool]:
-    """Whether no more answers differ than another decoder and other kernels make differ; of probabilities, whether half of
-    the photos come as near as they do. One of two mistakes may explain every label and leave the probabilities wrong."""
+    """Whether no more answers differ than with another decoder and other kernels; with probabilities, also whether half of the photos are
+    that near. One of two mistakes may explain every label and leave the probabilities wrong."""
 
     def enough(scores: Scores) -> bool:
         alike = share_interval(int(scores.right.sum()), len(scores.right))[1] >= 1 - MOST_DISAGREEMENT

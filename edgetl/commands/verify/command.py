@@ -1,4 +1,4 @@
-"""`edgetl verify`: parse, call, render."""
+"""`edgetl verify`: its options, and what it calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def verify(
         typer.Option(
             "--data",
             metavar="PHOTOS",
-            help="Photos of the net's classes: a folder of class folders, a CSV of path,label, or a known data set's name.",
+            help="Labelled photos of the same classes: a folder of class folders, a CSV of path,label, or the name of a known data set.",
         ),
     ],
     backend: Annotated[
@@ -32,7 +32,7 @@ def verify(
         typer.Option(
             "--backend",
             metavar="B",
-            help="Also on this backend, such as ort-cuda; `edgetl doctor` lists them. Repeatable.",
+            help="Also verify on this backend, such as ort-cuda; `edgetl doctor` lists them. Repeatable.",
         ),
     ] = None,
     max_drop: Annotated[
@@ -42,7 +42,7 @@ def verify(
             metavar="PP",
             min=0.0,
             max=100.0,
-            help="Percentage points of top-1 that a file which ships may lose to float32; the target's budget by itself.",
+            help="Percentage points of top-1 that a shipped file may lose compared with float32. Default: the target's budget.",
         ),
     ] = None,
     answers: Annotated[
@@ -50,14 +50,14 @@ def verify(
         typer.Option(
             "--answers",
             metavar="CSV",
-            help="What an app answered on these photos: path,label, or path and a column of probabilities for each class. Names the mistake that explains it.",
+            help="An app's answers for these photos: path,label, or path and one column of probabilities per class. Names the mistake that explains them.",
         ),
     ] = None,
     diagnose: Annotated[
         bool | None,
         typer.Option(
             "--diagnose/--no-diagnose",
-            help="Try the usual wrong preprocessings; by itself where accuracy is off.",
+            help="Try the usual preprocessing mistakes. Default: where accuracy is too low.",
             show_default=False,
         ),
     ] = None,
@@ -68,7 +68,7 @@ def verify(
     as_json: JsonOption = False,
     cache: CacheOption = None,
 ) -> None:
-    """Run the files on your own photos: accuracy, drop against float32, file against file; and where they are wrong, why."""
+    """Measure accuracy on your own photos, compare files with each other, and explain wrong answers."""
     from edgetl.commands.verify.run import Asked, verify_paths
     from edgetl.commands.verify.view import print_verification
     from edgetl.console.progress import make_display, native_chatter_to
@@ -79,7 +79,7 @@ def verify(
     with native_chatter_to(store.root / "verify.log") as console:
         asked = Asked(data, backend or (), max_drop, skip_bad, diagnose, answers)
         found = verify_paths(paths, asked, store, make_display(console))
-    code = exit_code([Check(**check) for check in found["checks"]], strict=strict)
+    code = exit_code([Check.from_json(check) for check in found["checks"]], strict=strict)
     if as_json:
         print_json({"exit_code": code, **found})
     else:

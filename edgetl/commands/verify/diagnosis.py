@@ -1,9 +1,9 @@
-"""Which usual mistake of preprocessing explains that a file answers wrongly, or that an app answers otherwise.
+"""Which usual preprocessing mistake explains that a file answers wrongly, or that an app answers differently than its file.
 
-The same photos go through the same file once for each way of measure.preprocessing. Two ways are compared photo by photo:
-those on which one does better against those on which the other does, a coin's throw each if neither is better (McNemar
-1947; with probabilities the sign test, which is the same sum). So many ways are tried that one is bound to win by chance:
-a p counts times their number (Bonferroni).
+The same photos go through the same file once for each way of tasks.photos.mistakes. Two ways are compared photo by photo: the number of
+photos on which one does better against the number on which the other does, which is a coin flip per photo if neither is better (McNemar
+1947; with probabilities this is the sign test). With this many ways one would win by chance, so each p is multiplied by their number
+(Bonferroni).
 """
 
 from __future__ import annotations
@@ -16,36 +16,45 @@ from typing import Any
 import numpy as np
 
 from edgetl.bundle.model_files import ModelFile
+from edgetl.commands.verify.result import FoundRow, Outcome, Share, TriedWay
 from edgetl.core.progress import Progress
 from edgetl.core.stats import difference_interval, mcnemar_p, share_interval
 from edgetl.tasks.photos.decode import DECODE_ERRORS, no_longer_readable
 from edgetl.tasks.photos.mistakes import Mistake, Way, decode, image_of, pixels_of, wrong_pairs, wrong_ways
 
 ALPHA = 0.05
-# Photos for a diagnosis: what costs five points shows on so many (10 lost and none gained, for twenty ways). Sixteen ways
+# Photos for a diagnosis: a loss of five points is significant on this many (10 lost and none gained, for twenty ways). Sixteen ways
 # took MobileNetV2 0.35 at 192 px ten seconds, DenseNet121 at 96 px 49, in float32 on a busy machine of two cores.
 MOST_PHOTOS = 200
-# Pairs of mistakes are a hundred and more: all on a few photos, the best on all of them.
+# There are over a hundred pairs of mistakes: all are tried on a few photos, the best on all photos.
 _SCREENED_ON, _KEPT = 40, 8
-# Scores of photos closer than this are the same: sums of float32 in another order.
+# Scores of one photo closer than this are equal: sums of float32 in another order.
 _TIE = 1e-6
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a way comes to on each photo. right: whether the answer is the one wanted, bool [n]. score: higher is better,
-    float [n]; the same as `right`, or where probabilities are compared minus the distance from those wanted."""
+    """The result of one way for each photo. right: whether the answer is the expected one, bool [n]. score: higher is better, float [n]; the
+    same as `right`, or where probabilities are compared the negative distance from the expected ones."""
 
     right: Any
     score: Any
     are_distances: bool = False
 
 
+@dataclass(frozen=True)
+class Found:
+    """A diagnosis. ways: the preprocessings of its `names`."""
+
+    row: FoundRow
+    ways: list[Way]
+
+
 Judge = Callable[[Any], Scores]  # figures [n, classes] of the first n photos -> their scores
 
 
 def stratified(labels: Sequence[int], digests: Sequence[str], most: int) -> list[int]:
-    """Positions of at most `most` photos, one of each class in turn; the same for the same photos on any machine.
+    """Positions of at most `most` photos, one of each class in turn; the same photos on any machine.
 
     >>> stratified([0, 0, 0, 1], ["d", "c", "b", "a"], 3)
     [2, 3, 1]
@@ -69,7 +78,7 @@ def figures_of(
 ) -> tuple[dict[str, Any], set[str]]:
     """(name of a way -> figures [n, classes], names of ways that change no photo's input).
 
-    A photo is decoded once and cut once for all ways that cut it alike. Raises DataError.
+    A photo is decoded once, and cut once for all ways with the same cut. Raises DataError.
     """
     parts: dict[str, list[Any]] = {name: [] for name in ways}
     unchanged = set(ways)
@@ -91,7 +100,7 @@ def figures_of(
 
 
 def _pixels(path: Path, way: Way, images: dict[bool, Any], pixels: dict[Any, Any]) -> Any:
-    """What of a photo a way sees; kept for the other ways that see the same."""
+    """The pixels that a way uses; kept for other ways that use the same."""
     key = (way.upright, way.cut, way.centre_fraction, way.filter)
     try:
         if way.upright not in images:
@@ -104,7 +113,7 @@ def _pixels(path: Path, way: Way, images: dict[bool, Any], pixels: dict[Any, Any
 
 
 def against(a: Scores, b: Scores) -> tuple[int, int, float]:
-    """(photos on which b does better, worse, the two-sided p of neither)."""
+    """(photos on which b does better, photos on which it does worse, the two-sided p of no difference)."""
     gained = int((b.score > a.score + _TIE).sum())
     lost = int((b.score < a.score - _TIE).sum())
     return gained, lost, mcnemar_p(lost, gained)
@@ -120,16 +129,16 @@ def diagnose(
     classes: Sequence[str],
     enough: Callable[[Scores], bool] | None,
     more: Mapping[str, tuple[Mistake, Callable[[Any], Any]]] | None = None,
-) -> dict[str, Any]:
-    """{outcome, names, mends, ways, n, right, best, tried, same_here, pairs_tried}: what explains the answers wanted.
+) -> Found:
+    """The mistakes that explain the expected answers.
 
-    judge: of what a way gives. enough: whether a way explains it wholly; None where nothing says how good it should be, and
-    then two mistakes are tried even if one alone helps. more: name -> a mistake made after the net, and what it makes of
-    the right way's figures.
+    judge: scores the figures of a way. enough: whether a way explains everything; None where nobody knows how good it should be, and
+    then pairs of mistakes are tried even if a single one helps. more: name -> a mistake made after the net, and what it turns the figures of
+    the right way into.
 
-    outcome: "named" (names: one, or those that cannot be told apart here), "partly" (the same, and something is left
-    unexplained), "as it should be" (the contract's way needs no explanation), "none". tried: rows {name, share, gained,
-    lost, p, better}, of pairs only those that went through all photos. Raises DataError.
+    The outcome is "named" (one name, or several that these photos do not tell apart), "partly" (the same, but something stays unexplained), "as
+    it should be" (the contract's way needs no explanation) or "none". Of pairs, `tried` has only those that went through all photos. Raises
+    DataError.
     """
     singles = wrong_ways(file.way, file.grid)
     ways = {"": file.way} | {mistake.name: mistake.way for mistake in singles}
@@ -148,14 +157,14 @@ def diagnose(
     fine = best is None and enough is not None and enough(right)
     pairs = wrong_pairs([mistake for mistake in singles if mistake.name in open_ones])
     if explained and best is not None:
-        # Something small may be left, beside that one.
+        # Something small may be left besides that mistake.
         left = scores[best].are_distances or not scores[best].right.all()
         pairs = [pair for pair in pairs if left and best in pair.parts]
     pairs_tried = 0
     if not fine and pairs:
         pairs_tried = len(pairs)
         found = _screened(file, session, paths, pairs, judge, progress, classes=classes)
-        # Two mistakes are named only where they do better than the best single one.
+        # Two mistakes are named only if they do better than the best single one.
         rows = _rows(scores[best] if best is not None else right, found, times=len(pairs))
         better = _best(rows, found)
         if better is not None:
@@ -166,12 +175,11 @@ def diagnose(
             open_ones = found
     names = [] if best is None else _alike(best, open_ones, tried)
     whole = best is not None and (enough is None or enough(scores[best]))
-    outcome = "named" if whole else "partly" if best is not None else "as it should be" if fine else "none"
-    return {
+    outcome: Outcome = "named" if whole else "partly" if best is not None else "as it should be" if fine else "none"
+    row: FoundRow = {
         "outcome": outcome,
         "names": names,
-        "mends": [mistakes[name].mend for name in names],
-        "ways": [mistakes[name].way for name in names],
+        "mends": [mistakes[name].fix for name in names],
         "n": len(paths),
         "right": _share(right),
         "best": None if best is None else _share(scores[best]),
@@ -180,39 +188,39 @@ def diagnose(
         "singles_tried": len(scores) if not pairs_tried else len(singles) + len(after),
         "pairs_tried": pairs_tried,
     }
+    return Found(row, [mistakes[name].way for name in names])
 
 
-def _share(scores: Scores) -> dict[str, Any]:
-    """Of photos answered as wanted, with its interval."""
+def _share(scores: Scores) -> Share:
+    """Of photos answered as expected."""
     hits, n = int(scores.right.sum()), len(scores.right)
     return {"share": hits / n, "interval": list(share_interval(hits, n))}
 
 
-def _rows(base: Scores, scores: Mapping[str, Scores], *, times: int = 0) -> list[dict[str, Any]]:
-    """A row a way; better: significantly, for so many ways tried (`times`; else as many as there are)."""
-    rows = []
+def _rows(base: Scores, scores: Mapping[str, Scores], *, times: int = 0) -> list[TriedWay]:
+    """One row per way. times: how many ways were tried, for Bonferroni's correction; 0 for as many as there are scores."""
+    rows: list[TriedWay] = []
     for name, found in scores.items():
         gained, lost, p = against(base, found)
-        row = {"name": name, **_share(found), "gained": gained, "lost": lost, "p": p}
         better = gained > lost and p * (times or len(scores)) < ALPHA and _worth_it(base, found)
-        rows.append({**row, "better": better})
+        rows.append({"name": name, **_share(found), "gained": gained, "lost": lost, "p": p, "better": better})
     return rows
 
 
 def _worth_it(base: Scores, found: Scores) -> bool:
-    """Whether distances shrink to half on the average (the median of an int8 output is a step or two). Another JPEG decoder moves all of them a little, and a way that happens to move them
-    back a little would be nearer on most photos."""
+    """Whether distances shrink to half on average (the median of an int8 output is one or two steps). Another JPEG decoder changes all of
+    them slightly, and a way that happens to change them back slightly would be nearer on most photos."""
     return not base.are_distances or bool(found.score.mean() >= 0.5 * base.score.mean())
 
 
-def _best(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Scores]) -> str | None:
-    """Of the ways that are better, the one with the most answers as wanted; among equals, the best scores."""
+def _best(rows: Sequence[TriedWay], scores: Mapping[str, Scores]) -> str | None:
+    """Of the ways that are better, the one with the best scores; among equals, the most expected answers."""
     names = [row["name"] for row in rows if row["better"]]
     return max(names, key=lambda name: (float(scores[name].score.mean()), scores[name].right.mean()), default=None)
 
 
-def _alike(best: str, scores: Mapping[str, Scores], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The best, then what is better too and not told apart from it: no p below 0.05 between them."""
+def _alike(best: str, scores: Mapping[str, Scores], rows: Sequence[TriedWay]) -> list[str]:
+    """The best, then the other better ways that cannot be distinguished from it: no p below 0.05 between them."""
     better = [row["name"] for row in rows if row["better"] and row["name"] in scores and row["name"] != best]
     alike = [name for name in better if against(scores[name], scores[best])[2] >= ALPHA]
     return [best, *sorted(alike, key=lambda name: -float(scores[name].score.mean()))]
@@ -228,8 +236,8 @@ def _screened(
     *,
     classes: Sequence[str],
 ) -> dict[str, Scores]:
-    """All pairs on a few photos, the best of them on all. Those are chosen by photos that decide again: the p's count for all
-    pairs, so the choice costs no honesty."""
+    """All pairs on a few photos, the best of them on all. The photos that choose them also decide, which is honest because each p is
+    corrected for all pairs."""
     few = paths[:_SCREENED_ON]
     progress.begin(len(few) * len(pairs) + len(paths) * min(_KEPT, len(pairs)), unit="answers")
     ways = {mistake.name: mistake.way for mistake in pairs}
@@ -242,7 +250,7 @@ def _screened(
 
 
 def by_labels(labels: Any) -> Judge:
-    """Against the photos' labels, int [n]: right is right."""
+    """Compares answers with the photos' labels, int [n]."""
 
     def judge(figures: Any) -> Scores:
         right = figures.argmax(axis=1) == labels[: len(figures)]

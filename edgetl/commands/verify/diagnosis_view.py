@@ -1,89 +1,95 @@
-"""What explains a fault, in plain words: what was found, what speaks for it, the mend. No decisions."""
+"""A diagnosis in plain words: what was found, the evidence for it, the fix. Decides nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from edgetl.core.words import percent
 
+if TYPE_CHECKING:
+    from edgetl.commands.verify.result import Diagnosis, Share
+
 _WRONG = "bold red"
 
 
-def print_diagnosis(console: Console, found: Mapping[str, Any]) -> None:
-    """found: a row of a verification's `diagnoses`."""
+def print_diagnosis(console: Console, found: Diagnosis) -> None:
+    """One diagnosis of a verification."""
     subject = f"{found['file'].removeprefix('models/')}@{found['backend']}"
     console.print(
-        Text(f"\nWhy: {subject if found['of'] == 'accuracy' else f'the app against {subject}'}", style="bold")
+        Text(f"\nWhy: {subject if found['of'] == 'accuracy' else f'the app, compared with {subject}'}", style="bold")
     )
     for text, style in _accuracy_lines(found) if found["of"] == "accuracy" else _answers_lines(found):
         console.print(Text(text, style=style))
 
 
-def _accuracy_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _accuracy_lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
     n, names, expected = found["n"], found["names"], found["expected"]
     now = _share(found["right"])
-    should = f"; {percent(expected['top1'])} % by {expected['by']}" if expected else ""
+    should = f"; {percent(expected['top1'])} % measured by {expected['by']}" if expected else ""
     made_with = found["golden_made_with"]
     changed = found["outcome"] == "contract changed"
     if names:
         yield (
-            f"{' or '.join(names)}: prepared so, it is right on {_share(found['best'])} of {n} photos, as told {now}{should}.",
+            f"With {' or '.join(names)}, it is right on {_share(found['best'])} of {n} photos; with the contract's preprocessing on {now}{should}.",
             _WRONG,
         )
         yield from _tie(names)
         if found["outcome"] == "partly":
-            yield "That explains a part of it: something else is wrong as well.", "yellow"
-        yield f"told:  {found['contract']}", ""
+            yield "That explains a part of it: something else is wrong, too.", "yellow"
+        yield f"contract says: {found['contract']}", ""
         for wanted in found["wanted"]:
-            yield f"takes: {wanted}", ""
+            yield f"file expects:  {wanted}", ""
     elif changed or found["outcome"] == "as it should be":
         yield (
-            f"Prepared as told it is right on {now} of {n} photos{should}; none of the {found['singles_tried']} usual wrong ways does better.",
+            f"With the contract's preprocessing it is right on {now} of {n} photos{should}; none of the {found['singles_tried']} usual mistakes does better.",
             "" if changed else "green",
         )
     else:
         yield (
-            f"None of the {_count(found)} explains it: prepared as told it is right on {now} of {n} photos{should}, and no way does significantly better.",
+            f"None of the {_count(found)} explains it: with the contract's preprocessing it is right on {now} of {n} photos{should}, and no mistake does significantly better.",
             "yellow",
         )
     if changed:
         yield (
-            f"contract.json is not the build's: golden/ was made with {made_with}; it says {found['contract']}.",
+            f"contract.json was changed after the build: golden/ was made with {made_with}, and contract.json says {found['contract']}.",
             _WRONG,
         )
     elif made_with is not None and names:
-        yield "golden/ was made as contract.json says: so it is the file that was exchanged, not the contract.", ""
+        yield "golden/ was made as contract.json says: so the model file was replaced, not the contract.", ""
     yield from _same(found)
-    yield from _accuracy_mend(found)
+    yield from _accuracy_fix(found)
 
 
-def _accuracy_mend(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _accuracy_fix(found: Diagnosis) -> Iterator[tuple[str, str]]:
     names, made_with = found["names"], found["golden_made_with"]
     if found["outcome"] == "contract changed":
-        yield "mend: take contract.json from the bundle as it was built.", "bold"
+        yield "fix: take contract.json from the bundle as it was built.", "bold"
     elif names and made_with is not None:
         yield (
-            "mend: take the file from the bundle as it was built; this one was made for another preprocessing.",
+            "fix: take the file from the bundle as it was built; this one was made for another preprocessing.",
             "bold",
         )
     elif names:
-        yield "mend: prepare photos as the file takes them, or take a file made for what you prepare.", "bold"
+        yield (
+            "fix: prepare photos as the file expects them, or use a file that was made for your preprocessing.",
+            "bold",
+        )
     elif found["outcome"] == "none" and found["expected"]:
         yield (
-            "mend: look at the photos (harder than those of the build? other labels?) and at the file (was it exchanged?).",
+            "fix: check the photos (harder than those of the build? other labels?) and the file (was it replaced?).",
             "bold",
         )
 
 
-def _answers_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _answers_lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
     n, names = found["n"], found["names"]
     now = _share(found["right"])
     if found["strangers"]:
-        yield f"{found['strangers']} of its lines name no photo of --data and are left out.", "yellow"
+        yield f"{found['strangers']} lines of the CSV name no photo of --data and are ignored.", "yellow"
     if names:
         yield (
             f"{' or '.join(names)}: with this mistake the file gives {_share(found['best'])} of the app's {n} labels, without it {now}.",
@@ -91,12 +97,12 @@ def _answers_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
         yield from _tie(names)
         if found["outcome"] == "partly":
-            yield "That explains a part of it: something else is wrong as well.", "yellow"
-        for mend in dict.fromkeys(found["mends"]):
-            yield f"mend, in the app: {mend}.", "bold"
+            yield "That explains a part of it: something else is wrong, too.", "yellow"
+        for fix in dict.fromkeys(found["mends"]):
+            yield f"fix, in the app: {fix}.", "bold"
     elif found["outcome"] == "as it should be":
         if found["right"]["share"] == 1:
-            yield f"The app gives the file's label on all {n} photos: no mistake is seen.", "green"
+            yield f"The app gives the same label as the file on all {n} photos: no mistake found.", "green"
         else:
             yield f"The file gives {now} of the app's {n} labels: no usual mistake explains the rest better.", "green"
     else:
@@ -104,13 +110,14 @@ def _answers_lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"None of the {_count(found)} explains it: the file gives {now} of the app's {n} labels, and with no mistake significantly more.",
             "yellow",
         )
-        yield "mend: compare the app's input tensor with golden/'s, number by number, for one photo.", "bold"
+        yield "fix: compare the app's input tensor with the one in golden/, number by number, for one photo.", "bold"
     yield from _same(found)
     if not found["has_probabilities"] and found["right"]["share"] < 1 and not names:
-        yield "Labels say little. With probabilities, a column for each class, smaller mistakes show.", ""
+        yield "Labels alone hide small mistakes. Give probabilities, one column per class, to find them.", ""
 
 
-def _share(found: Mapping[str, Any]) -> str:
+def _share(found: Share | None) -> str:
+    assert found is not None
     low, high = found["interval"]
     return f"{percent(found['share'])} % ({percent(low)} to {percent(high)})"
 
@@ -120,11 +127,14 @@ def _tie(names: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield f"These cannot be told apart on these photos: {', '.join(names)}.", "yellow"
 
 
-def _count(found: Mapping[str, Any]) -> str:
+def _count(found: Diagnosis) -> str:
     pairs = f" and {found['pairs_tried']} pairs of them" if found["pairs_tried"] else ""
-    return f"{found['singles_tried']} usual ones{pairs}"
+    return f"{found['singles_tried']} usual mistakes{pairs}"
 
 
-def _same(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _same(found: Diagnosis) -> Iterator[tuple[str, str]]:
     if found["same_here"]:
-        yield f"Not to be seen on these photos, which it does not change: {', '.join(found['same_here'])}.", "dim"
+        yield (
+            f"Cannot be checked here, because it does not change these photos: {', '.join(found['same_here'])}.",
+            "dim",
+        )

@@ -1,83 +1,80 @@
-"""Diagnoses of a verification: of a file whose accuracy is off, and of an app whose answers are not its file's."""
+"""Diagnoses of a verification: why a file is less accurate than it should be, and why an app answers differently than its file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgetl.bundle.golden import golden_index, golden_tensor, plain_name
 from edgetl.bundle.model_files import ModelFile
 from edgetl.commands.verify.answers import Answers, after_the_net, agrees, by_answers
-from edgetl.commands.verify.diagnosis import MOST_PHOTOS, as_recorded, by_labels, diagnose, stratified
+from edgetl.commands.verify.diagnosis import MOST_PHOTOS, Found, as_recorded, by_labels, diagnose, stratified
+from edgetl.commands.verify.photos import Photos
+from edgetl.commands.verify.result import Diagnosis, Expected, Explained
 from edgetl.commands.verify.versions import opened
 from edgetl.core.progress import Progress
 from edgetl.tasks.photos.contract import Normalization, View
 from edgetl.tasks.photos.decode import load_view
 from edgetl.tasks.photos.mistakes import Way, decode, describe, image_of, pixels_of, wrong_ways
 
-# Labels say little of a photo: another filter changes one in twenty.
+# One label says little about a photo: another resize filter changes one in twenty.
 _MOST_ANSWERS = 300
-# golden_numbers rounds to a thousandth; below these no photo's answer knows the difference.
+# golden_numbers rounds to a thousandth; differences below these change no answer.
 _SAME_MEAN_PX, _SAME_SCALE = 0.01, 1e-4
 
 
 def explain_accuracy(
     file: ModelFile,
     backend: str,
-    paths: Sequence[Path],
-    labels: Sequence[int],
-    digests: Sequence[str],
+    photos: Photos,
+    classes: Sequence[str],
     progress: Progress,
     *,
-    classes: Sequence[str],
-    expected: Mapping[str, Any] | None,
+    expected: Expected | None,
     golden: Path | None,
-) -> dict[str, Any]:
-    """What diagnosis.diagnose finds of a file on some of the photos, {of: "accuracy", file, backend, expected, ...}.
+) -> Diagnosis:
+    """What diagnosis.diagnose finds for a file, on some of the photos.
 
-    expected: {top1, n, by}: how right it should be, and who says so; None where nobody does. golden: the bundle's, whose
-    tensors tell by themselves how they were made. Raises DataError.
+    expected: how accurate it should be; None where nobody measured it. golden: the bundle's golden vectors, whose tensors show how
+    they were made. Raises DataError.
     """
-    chosen = stratified(labels, digests, MOST_PHOTOS)
-    wanted = np.array([labels[i] for i in chosen])
+    labels = photos.numbers(classes)
+    chosen = stratified(labels, photos.digests, MOST_PHOTOS)
     with opened([file], [backend]) as (sessions, _):
         ((_, session),) = sessions.values()
         found = diagnose(
             file,
             session,
-            [paths[i] for i in chosen],
-            by_labels(wanted),
+            [photos.paths[i] for i in chosen],
+            by_labels(np.array([labels[i] for i in chosen])),
             progress,
             classes=classes,
             enough=None if expected is None else as_recorded(expected["top1"], expected["n"]),
         )
-    found = _told(file, backend, found, golden)
-    return {"of": "accuracy", **found, "expected": expected}
+    return {"of": "accuracy", **_in_words(file, backend, found, golden), "expected": expected}
 
 
 def explain_answers(
     file: ModelFile,
     backend: str,
-    answers: Answers,
-    paths: Sequence[Path],
-    labels: Sequence[int],
-    digests: Sequence[str],
+    photos: Photos,
+    classes: Sequence[str],
     progress: Progress,
     *,
-    classes: Sequence[str],
-) -> dict[str, Any]:
-    """The same of an app's answers: which mistake makes this file answer as the app did. Raises DataError."""
+    answers: Answers,
+) -> Diagnosis:
+    """The same for an app's answers: the mistake with which this file answers as the app did. Raises DataError."""
+    labels, digests = photos.numbers(classes), photos.digests
     chosen = stratified([labels[i] for i in answers.positions], [digests[i] for i in answers.positions], _MOST_ANSWERS)
     with opened([file], [backend]) as (sessions, _):
         ((_, session),) = sessions.values()
         found = diagnose(
             file,
             session,
-            [paths[answers.positions[i]] for i in chosen],
+            [photos.paths[answers.positions[i]] for i in chosen],
             by_answers(answers, chosen),
             progress,
             classes=classes,
@@ -86,32 +83,32 @@ def explain_answers(
         )
     return {
         "of": "answers",
-        **_told(file, backend, found, None),
+        **_in_words(file, backend, found, None),
         "answered": len(answers.positions),
         "strangers": answers.strangers,
         "has_probabilities": answers.probabilities is not None,
     }
 
 
-def _told(file: ModelFile, backend: str, found: dict[str, Any], golden: Path | None) -> dict[str, Any]:
-    """A diagnosis as plain data, with what golden/ says to it: one more outcome, "contract changed"."""
-    ways: list[Way] = found.pop("ways")
+def _in_words(file: ModelFile, backend: str, found: Found, golden: Path | None) -> Explained:
+    """A diagnosis with its ways in words, and with what golden/ shows: one more outcome, "contract changed"."""
     made_with = None if golden is None else _way_of_golden(golden, file)
     changed = made_with is not None and not _same_way(made_with, file.way)
     return {
         "file": file.name,
         "backend": backend,
-        # Tensors that a build wrote down say more than any accuracy.
-        **(found | {"outcome": "contract changed"} if changed else found),
+        **found.row,
+        # Tensors that a build wrote down prove more than any accuracy.
+        "outcome": "contract changed" if changed else found.row["outcome"],
         "contract": describe(file.way),
-        "wanted": [describe(way) for way in ways],
-        "made_golden": [] if golden is None else golden_made_by(golden, ways),
+        "wanted": [describe(way) for way in found.ways],
+        "made_golden": [] if golden is None else golden_made_by(golden, found.ways),
         "golden_made_with": None if made_with is None else describe(made_with),
     }
 
 
 def _way_of_golden(golden: Path, file: ModelFile) -> Way | None:
-    """How golden/'s tensors were made, where that is a usual cut and a mean and a scale: what contract.json said then."""
+    """How the tensors in golden/ were made, if by a usual cut with a mean and a scale: what contract.json said at that time."""
     cuts = [mistake.way for mistake in wrong_ways(file.way, file.grid) if mistake.fields == ("cut",)]
     for way in (file.way, *(way for way in cuts if way.cut != "letterbox")):
         numbers = golden_numbers(golden, View(way.size_px, way.cut, way.centre_fraction))
@@ -121,7 +118,7 @@ def _way_of_golden(golden: Path, file: ModelFile) -> Way | None:
 
 
 def _same_way(a: Way, b: Way) -> bool:
-    """Whether cut and numbers are the same, the latter as far as a line through float32 values gives them."""
+    """Whether cut and numbers are the same, the numbers as exactly as a line through float32 values gives them."""
     if (a.cut, a.centre_fraction) != (b.cut, b.centre_fraction) or a.normalization is None or b.normalization is None:
         return False
     means = np.subtract(a.normalization.mean, b.normalization.mean)
@@ -130,7 +127,7 @@ def _same_way(a: Way, b: Way) -> bool:
 
 
 def golden_made_by(folder: Path, ways: Sequence[Way]) -> list[bool]:
-    """Of each way, whether it makes golden's own float32 tensors from golden's photos; none does without golden/."""
+    """For each way, whether it makes the float32 tensors in golden/ from the photos there; False for all without golden/."""
     index, same = golden_index(folder), [True] * len(ways)
     for row in index:
         for i, way in enumerate(ways):
@@ -143,8 +140,8 @@ def golden_made_by(folder: Path, ways: Sequence[Way]) -> list[bool]:
 
 
 def golden_numbers(folder: Path, view: View) -> Normalization | None:
-    """The mean and scale that golden's tensors were made with, to three digits after the point; None where no such numbers
-    bring its photos to them: a straight line through pixels and values of each colour."""
+    """The mean and scale that the tensors in golden/ were made with, to three decimals: a straight line through pixels and values of
+    each colour. None where no straight line fits."""
     pairs = [
         (load_view(folder / plain_name(row["photo"]), view), golden_tensor(folder, row, "float32", view))
         for row in golden_index(folder)

@@ -1,4 +1,4 @@
-"""The photos that `edgetl verify` measures on, and whether they are of the classes that a net tells apart."""
+"""The photos that `edgetl verify` measures on, and whether they have the classes of the net."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edgetl.core.errors import DataError
+from edgetl.core.progress import Progress
 from edgetl.core.store import Store
 from edgetl.core.words import composed, printable
+
+if TYPE_CHECKING:
+    from edgetl.commands.verify.result import PhotosRow
 
 
 @dataclass(frozen=True)
 class Photos:
-    """What is measured on, beside each other. source: where the photos were listed from. data: the result's `data`."""
+    """The photos to measure on: paths, labels and digests in one order. source: the folder they were listed from. data: about them, for the
+    result."""
 
     paths: list[Path]
     labels: list[str]
     digests: list[str]
     source: Path
-    data: dict[str, Any]
+    data: PhotosRow
 
     def numbers(self, classes: Sequence[str]) -> list[int]:
-        """Of each photo, its class's position."""
+        """For each photo, the position of its class."""
         number = _numbers(classes)
         return [number[composed(label)] for label in self.labels]
 
@@ -39,11 +44,14 @@ def find_photos(
     owner: str,
     photos: str,
     store: Store,
-    progress: Any,
+    progress: Progress,
     skip_bad: bool,
 ) -> Photos:
-    """The photos to measure on. Where they are split, those for testing alone. classes: None for those that the photos have.
-    fingerprint: of the photos that it was built from, "" if unknown."""
+    """The photos to measure on; of a data set with splits, the test photos only.
+
+    classes: None for the classes that the photos have. fingerprint: of the photos that the owner was built from, "" if unknown. owner: for
+    messages. Raises DataError.
+    """
     from edgetl.dataset.catalogue import resolve
     from edgetl.dataset.index import PhotoIndex
     from edgetl.dataset.scan import list_photos
@@ -71,13 +79,13 @@ def find_photos(
         check_classes(classes, [photo.label for photo in chosen], listing.source, owner=owner)
     counts = Counter(composed(photo.label) for photo in chosen)
     here = f"sha256:{listing.fingerprint}"
-    data = {
+    data: PhotosRow = {
         "source": printable(listing.source, 4096),
         "split": split or "all",
         "n": len(chosen),
         "per_class": {label: counts[composed(label)] for label in classes or sorted(counts)},
         "fingerprint": here,
-        # Then most of them trained the net, unless only those for testing are taken.
+        # Then most of them trained the net, unless only the test photos are used.
         "trained_on": here == fingerprint and not split,
         "left_out": [{"what": printable(offender.what, 4096), "why": offender.why} for offender in offenders],
     }
@@ -91,16 +99,16 @@ def find_photos(
 
 
 def check_classes(classes: Sequence[str], found: Sequence[str], source: str, *, owner: str = "the bundle") -> None:
-    """Raises DataError naming every class of the photos that the owner of `classes` does not know, and the other way round.
+    """Raises DataError that names every class of the photos that the owner of `classes` does not know, and the other way round.
 
-    Names decide, not positions: a bundle's outputs are in the order of its labels.txt, folders in that of their names.
+    Names are compared, not positions: the outputs of a bundle are in the order of its labels.txt, folders in alphabetical order.
     """
     known, seen = set(_numbers(classes)), {composed(label) for label in found}
     lines = [f"  - {printable(label)}: {owner} does not know this class" for label in sorted(seen - known)]
     lines += [f"  - {printable(label)}: no photo of this class" for label in sorted(known - seen)]
     if lines:
         raise DataError(
-            f"{printable(source, 4096)} has not the classes of {owner}:\n" + "\n".join(lines),
-            why=f"{owner} tells apart {', '.join(printable(label) for label in classes)}",
+            f"{printable(source, 4096)} does not have the classes of {owner}:\n" + "\n".join(lines),
+            why=f"the classes of {owner} are {', '.join(printable(label) for label in classes)}",
             fix="name the class folders (or the CSV's labels) like the lines of its labels.txt",
         )

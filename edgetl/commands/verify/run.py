@@ -1,51 +1,36 @@
-"""Verification: a bundle's files, or files that come alone, on photos that a user gives, judged as a build judges them on
-its test split; and what explains it where they answer wrongly. Light: photos and model files are opened by the folders below."""
+"""`edgetl verify`: a bundle's files, or files that come alone, on the user's photos, judged as a build judges them on its test
+photos; and what explains wrong answers. Light: photos and model files are opened by the modules that it imports late."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgetl.bundle.read import Bundle, open_bundle
-from edgetl.commands.verify.checks import (
-    FLOAT32,
-    Judged,
-    against_first,
-    against_float,
-    app_check,
-    app_mistake_check,
-    expected_of,
-    first_measured,
-    judge_bundle,
-    judge_models,
-    largest_share,
-    off_alone,
-    off_in_bundle,
-)
+from edgetl.commands.verify.checks import Judged, app_check, app_mistake_check
 from edgetl.commands.verify.photos import Photos, find_photos
+from edgetl.commands.verify.subject import Judgement, OfBundle, OfFiles, Subject
 from edgetl.core import machine
 from edgetl.core.errors import MissingError, UsageError
 from edgetl.core.store import Store
-from edgetl.core.words import composed, printable
-from edgetl.formats.files import FORMATS, check_there
+from edgetl.core.words import printable
+from edgetl.formats.files import check_there
+from edgetl.runtimes.catalogue import BACKENDS, default_backends
 from edgetl.verdicts.check import Check
 
 if TYPE_CHECKING:
     from edgetl.bundle.model_files import ModelFile
+    from edgetl.commands.verify.result import Diagnosis, FileRow, Measured, Verification
     from edgetl.core.progress import Display
-
-# Every machine has these, and every build measured on them. Others are asked for by name.
-USUAL_BACKENDS = ("litert-cpu", "ort-cpu")
 
 
 @dataclass(frozen=True)
 class Asked:
     """What the user wants to have verified, and how.
 
-    photos: as for a build. backends: to use besides the usual ones. max_drop_pp: of a bundle None for the target's budget, of
-    files alone None for no limit. diagnose: None where accuracy is off. answers: a CSV of an app's (measure.answers).
+    photos: as for a build. backends: besides the default ones. max_drop_pp: None for the target's budget of a bundle, and for no
+    limit of files alone. diagnose: None for: where accuracy is off. answers: a CSV with an app's answers (verify/answers.py).
     """
 
     photos: str
@@ -56,151 +41,73 @@ class Asked:
     answers: Path | None = None
 
 
-def verify_bundle(folder: Path, asked: Asked, store: Store, display: Display) -> dict[str, Any]:
-    """Plain data: {bundle, files, notes, data, max_drop_pp, machine, runtimes, versions, parity_matrix, golden, diagnoses, checks}.
-
-    store: where what is known of photos is kept. Raises DataError for a bundle that is not as it was built, or photos of other
-    classes; MissingError without a runtime, or one that was asked for; UsageError for a limit that is none.
-    """
-    from edgetl.bundle.model_files import of_bundle
-
-    used = _used(asked)
-    bundle = open_bundle(folder)
-    with display.stage(1, 2, "check the photos") as progress:
-        chosen = find_photos(
-            bundle.classes, bundle.fingerprint, "the bundle", asked.photos, store, progress, asked.skip_bad
-        )
-    models = of_bundle(bundle)
-    _check_openable(used, asked.backends, models)
-    measured = _measure(models, chosen, bundle.classes, used, display, golden=folder / "golden")
-    files = _judged(models, used, bundle)
-    for name, row in measured["versions"].items():
-        row["against_float"] = against_float(files, measured).get(name)
-    limit = bundle.top1_drop_pp if asked.max_drop_pp is None else asked.max_drop_pp
-    checks = judge_bundle(files, measured, max_drop_pp=limit, model_bytes=bundle.model_bytes)
-    off = off_in_bundle(files, measured["versions"], checks)
-    if asked.diagnose and not off:
-        off = first_measured(files, measured["versions"])
-    by_name = {file.name: file for file in files}
-    expected = {name: _recorded(by_name[name], backend) for name, backend in off}
-    # An app runs what ships.
-    shipping = [file for file in files if file.ships] or files
-    app = first_measured([*shipping, *files], measured["versions"]) if asked.answers is not None else []
-    diagnoses, more = _diagnose(
-        models,
-        [] if asked.diagnose is False else off,
-        expected,
-        app,
-        asked.answers,
-        chosen,
-        bundle.classes,
-        display,
-        folder / "golden",
-    )
-    return {
-        "bundle": {
-            "folder": printable(str(folder), 4096),
-            "target": bundle.target,
-            "classes": list(bundle.classes),
-            "files": [asdict(file) for file in bundle.files],
-        },
-        "files": [_file_row(file, model) for file, model in zip(files, models, strict=True)],
-        "notes": [],
-        "data": chosen.data,
-        "max_drop_pp": limit,
-        "reference": None,
-        "machine": machine.describe(),
-        **measured,
-        "diagnoses": diagnoses,
-        "checks": [asdict(check) for check in [*checks, *more]],
-    }
-
-
-def verify_models(paths: Sequence[Path], asked: Asked, store: Store, display: Display) -> dict[str, Any]:
-    """The same of model files without a bundle; their drop is against the first that takes floats. Classes and preprocessing
-    are looked for (measure.model_files), and `notes` says what was taken from where."""
-    from edgetl.bundle.model_files import of_paths, with_classes
-
-    used = _used(asked)
-    models = of_paths(paths)
-    _check_openable(used, asked.backends, models)
-    teller = next((model for model in models if model.classes is not None), None)
-    known = None if teller is None else teller.classes
-    with display.stage(1, 2, "check the photos") as progress:
-        chosen = find_photos(known, "", "the model", asked.photos, store, progress, asked.skip_bad)
-    classes = known or tuple(sorted({composed(label) for label in chosen.labels}))
-    models = [with_classes(model, classes, None if teller is None else teller.name) for model in models]
-    given = [model.name for model in models]
-    first = next((model for model in models if model.grid["dtype"] == FLOAT32), None)
-    # The reference comes first: pairs of the matrix are told from it.
-    models.sort(key=lambda model: model is not first)
-    measured = _measure(models, chosen, classes, used, display, golden=None)
-    files = _judged(models, used, None)
-    found = (
-        None if first is None else next((name for _, name in files[0].versions() if name in measured["versions"]), None)
-    )
-    drops = {} if found is None else against_first(found, measured)
-    for name, row in measured["versions"].items():
-        row["against_float"] = drops.get(name)
-    checks = judge_models(
-        files,
-        measured,
-        reference=found,
-        max_drop_pp=asked.max_drop_pp,
-        largest_class=largest_share(chosen.data["per_class"]),
-    )
-    off = off_alone(files, checks, drops)
-    if asked.diagnose:
-        named = {name for name, _ in off}
-        off += [one for file in files if file.name not in named for one in first_measured([file], measured["versions"])]
-    top1 = None if found is None else measured["versions"][found]["accuracy"]["top1"]
-    reference_is_off = found is not None and found.rsplit("@", 1)[0] in {name for name, _ in off}
-    expected = {
-        name: None
-        if top1 is None or reference_is_off
-        else {"top1": top1, "n": len(chosen.paths), "by": f"{found} on these photos"}
-        for name, _ in off
-    }
-    # An app is held against the file that is given first.
-    in_order = sorted(files, key=lambda file: given.index(file.name))
-    app = first_measured(in_order, measured["versions"]) if asked.answers is not None else []
-    diagnoses, more = _diagnose(
-        models, [] if asked.diagnose is False else off, expected, app, asked.answers, chosen, classes, display, None
-    )
-    return {
-        "bundle": None,
-        "files": [_file_row(file, model) for file, model in zip(files, models, strict=True)],
-        "notes": [
-            f"{model.name}: {what}: {told}." for model in models for what, told in (model.origins or {}).items() if told
-        ],
-        "data": {**chosen.data, "classes": list(classes)},
-        "max_drop_pp": asked.max_drop_pp,
-        "reference": found,
-        "machine": machine.describe(),
-        **measured,
-        "diagnoses": diagnoses,
-        "checks": [asdict(check) for check in [*checks, *more]],
-    }
-
-
-def verify_paths(paths: Sequence[Path], asked: Asked, store: Store, display: Display) -> dict[str, Any]:
-    """One bundle's folder, or model files: verify_bundle or verify_models. Raises as they do, and UsageError for a mixture."""
+def verify_paths(paths: Sequence[Path], asked: Asked, store: Store, display: Display) -> Verification:
+    """One bundle's folder, or model files. Raises UsageError for a mixture, and as verify_bundle and verify_models do."""
     for path in paths:
         check_there(path, printable(str(path), 4096))
     folders = [path for path in paths if path.is_dir()]
     if folders and len(paths) > 1:
         raise UsageError(
-            "A bundle is verified by itself.",
+            "A bundle is verified alone.",
             why=f"{printable(str(folders[0]), 4096)} is a folder, and {len(paths) - 1} more were given",
             fix="give one bundle, or model files only",
         )
-    if folders:
-        return verify_bundle(paths[0], asked, store, display)
-    return verify_models(paths, asked, store, display)
+    return verify_bundle(paths[0], asked, store, display) if folders else verify_models(paths, asked, store, display)
 
 
-def _used(asked: Asked) -> list[str]:
-    """The usual backends and those asked for. Raises UsageError for one that is none, MissingError for one not ready."""
+def verify_bundle(folder: Path, asked: Asked, store: Store, display: Display) -> Verification:
+    """A bundle. store: where facts about photos are kept.
+
+    Raises DataError for a bundle that is not as it was built, or photos of other classes; MissingError without a runtime, or
+    without one that was asked for; UsageError for an invalid limit.
+    """
+    backends = _backends(asked)
+    return _verify(OfBundle.open(folder), asked, backends, store, display)
+
+
+def verify_models(paths: Sequence[Path], asked: Asked, store: Store, display: Display) -> Verification:
+    """Model files without a bundle. `notes` says where their classes and preprocessing were read. Raises as verify_bundle does."""
+    backends = _backends(asked)
+    return _verify(OfFiles.open(paths), asked, backends, store, display)
+
+
+def _verify(subject: Subject, asked: Asked, backends: Sequence[str], store: Store, display: Display) -> Verification:
+    _check_openable(backends, asked.backends, subject.models)
+    with display.stage(1, 2, "check the photos") as progress:
+        photos = find_photos(
+            subject.known_classes,
+            subject.fingerprint,
+            subject.owner,
+            asked.photos,
+            store,
+            progress,
+            asked.skip_bad,
+        )
+    models, classes = subject.with_photos(photos)
+    measured = _measure(models, photos, classes, backends, subject.golden, display)
+    files = subject.judged(models, backends)
+    judgement = subject.judge(files, measured, photos, asked.max_drop_pp, bool(asked.diagnose))
+    for name, row in measured["versions"].items():
+        row["against_float"] = judgement.drops.get(name)
+    app = subject.app_runs(files, measured) if asked.answers is not None else []
+    cause = _Cause(models, photos, classes, subject.golden, display)
+    diagnoses, more = cause.find(judgement, asked, app)
+    return {
+        "bundle": subject.row(),
+        "files": [_file_row(file, model) for file, model in zip(files, models, strict=True)],
+        "notes": subject.notes(models),
+        "data": photos.data if isinstance(subject, OfBundle) else {**photos.data, "classes": list(classes)},
+        "max_drop_pp": judgement.max_drop_pp,
+        "reference": judgement.reference,
+        "machine": machine.describe(),
+        **measured,
+        "diagnoses": diagnoses,
+        "checks": [check.to_json() for check in [*judgement.checks, *more]],
+    }
+
+
+def _backends(asked: Asked) -> list[str]:
+    """The default backends and those asked for. Raises UsageError for an unknown one, MissingError for one that is not ready."""
     from edgetl.runtimes import unavailable
     from edgetl.runtimes.choice import check_backends
 
@@ -216,13 +123,11 @@ def _used(asked: Asked) -> list[str]:
                 why=why,
                 fix="`edgetl doctor` shows all of them; or leave out --backend",
             )
-    return list(dict.fromkeys([*USUAL_BACKENDS, *asked.backends]))
+    return list(dict.fromkeys([*default_backends(), *asked.backends]))
 
 
-def _check_openable(used: Sequence[str], asked: Sequence[str], models: Sequence[ModelFile]) -> None:
+def _check_openable(backends: Sequence[str], asked: Sequence[str], models: Sequence[ModelFile]) -> None:
     """Raises UsageError for a backend that was asked for and opens none of the files: nothing would be measured on it."""
-    from edgetl.runtimes.catalogue import BACKENDS
-
     for name in asked:
         if not any(model.path.suffix == BACKENDS[name].suffix for model in models):
             raise UsageError(
@@ -234,50 +139,19 @@ def _check_openable(used: Sequence[str], asked: Sequence[str], models: Sequence[
 
 def _measure(
     models: Sequence[ModelFile],
-    chosen: Photos,
+    photos: Photos,
     classes: Sequence[str],
-    used: Sequence[str],
-    display: Display,
-    *,
+    backends: Sequence[str],
     golden: Path | None,
-) -> dict[str, Any]:
+    display: Display,
+) -> Measured:
     from edgetl.commands.verify.versions import measure_versions
 
     with display.stage(2, 2, "verify") as progress:
-        return measure_versions(
-            models,
-            chosen.paths,
-            chosen.numbers(classes),
-            chosen.digests,
-            progress,
-            classes=classes,
-            backends=used,
-            golden=golden,
-        )
+        return measure_versions(models, photos, progress, classes=classes, backends=backends, golden=golden)
 
 
-def _judged(models: Sequence[ModelFile], used: Sequence[str], bundle: Bundle | None) -> list[Judged]:
-    from edgetl.runtimes import runtimes_for
-
-    known = {} if bundle is None else {f"models/{file.name}": file for file in bundle.files}
-    found = []
-    for model in models:
-        row = known.get(model.name)
-        found.append(
-            Judged(
-                model.name,
-                FORMATS[model.path.suffix].lower(),
-                "" if row is None else row.precision,
-                row is not None and row.ships,
-                model.path.stat().st_size,
-                tuple(runtimes_for(model.path, used)),
-                {} if row is None else row.recorded,
-            )
-        )
-    return found
-
-
-def _file_row(file: Judged, model: ModelFile) -> dict[str, Any]:
+def _file_row(file: Judged, model: ModelFile) -> FileRow:
     from edgetl.tasks.photos.mistakes import describe
 
     return {
@@ -291,55 +165,44 @@ def _file_row(file: Judged, model: ModelFile) -> dict[str, Any]:
     }
 
 
-def _recorded(file: Judged, backend: str) -> dict[str, Any] | None:
-    found = expected_of(file, backend)
-    return None if found is None else {"top1": found[0], "n": found[1], "by": "the build on its test photos"}
+@dataclass(frozen=True)
+class _Cause:
+    """Looks for what explains wrong answers. golden: the bundle's golden vectors."""
 
+    models: Sequence[ModelFile]
+    photos: Photos
+    classes: Sequence[str]
+    golden: Path | None
+    display: Display
 
-def _diagnose(
-    models: Sequence[ModelFile],
-    off: Sequence[tuple[str, str]],
-    expected: Mapping[str, dict[str, Any] | None],
-    app: Sequence[tuple[str, str]],
-    answers: Path | None,
-    chosen: Photos,
-    classes: Sequence[str],
-    display: Display,
-    golden: Path | None,
-) -> tuple[list[dict[str, Any]], list[Check]]:
-    """(what explains that files are off, or an app is; checks of the app). app: (file, backend) that it is held against."""
-    if not off and answers is None:
-        return [], []
-    from edgetl.commands.verify.answers import MOST_DISAGREEMENT, read_answers
-    from edgetl.commands.verify.explain import explain_accuracy, explain_answers
+    def find(
+        self, judgement: Judgement, asked: Asked, app: Sequence[tuple[str, str]]
+    ) -> tuple[list[Diagnosis], list[Check]]:
+        """(diagnoses of files that are off, and of the app; checks of the app). app: (file, backend) that it is compared with."""
+        off = [] if asked.diagnose is False else judgement.off
+        if not off and asked.answers is None:
+            return [], []
+        from edgetl.commands.verify.answers import MOST_DISAGREEMENT, read_answers
+        from edgetl.commands.verify.explain import explain_accuracy, explain_answers
 
-    by_name = {model.name: model for model in models}
-    labels = chosen.numbers(classes)
-    given = None if answers is None else read_answers(answers, chosen.paths, chosen.source, classes)
-    found: list[dict[str, Any]] = []
-    checks: list[Check] = []
-    with display.stage(3, 3, "look for the cause") as progress:
-        for name, backend in off:
-            progress.note(f"trying the usual wrong preprocessings on {name}, {backend}")
-            found.append(
-                explain_accuracy(
-                    by_name[name],
-                    backend,
-                    chosen.paths,
-                    labels,
-                    chosen.digests,
-                    progress,
-                    classes=classes,
-                    expected=expected[name],
-                    golden=golden,
-                )
-            )
-        for name, backend in app if given is not None else ():
-            progress.note(f"trying the usual mistakes on {name}, {backend}, for the app's answers")
-            assert given is not None
-            row = explain_answers(
-                by_name[name], backend, given, chosen.paths, labels, chosen.digests, progress, classes=classes
-            )
-            found.append(row)
-            checks += [app_check(row, MOST_DISAGREEMENT), *app_mistake_check(row)]
-    return found, checks
+        by_name = {model.name: model for model in self.models}
+        answers = (
+            None
+            if asked.answers is None
+            else read_answers(asked.answers, self.photos.paths, self.photos.source, self.classes)
+        )
+        found: list[Diagnosis] = []
+        checks: list[Check] = []
+        with self.display.stage(3, 3, "look for the cause") as progress:
+            for name, backend in off:
+                progress.note(f"trying the usual preprocessing mistakes on {name}, {backend}")
+                expected = judgement.expected[name]
+                subject = by_name[name], backend, self.photos, self.classes
+                found.append(explain_accuracy(*subject, progress, expected=expected, golden=self.golden))
+            for name, backend in app if answers is not None else ():
+                progress.note(f"trying the usual mistakes on {name}, {backend}, for the app's answers")
+                assert answers is not None
+                row = explain_answers(by_name[name], backend, self.photos, self.classes, progress, answers=answers)
+                found.append(row)
+                checks += [app_check(row, MOST_DISAGREEMENT), *app_mistake_check(row)]
+        return found, checks

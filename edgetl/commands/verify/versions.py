@@ -1,9 +1,9 @@
-"""Model files of one set of classes on the runtimes asked for: what they say of photos, and of golden/'s."""
+"""Model files with the same classes on the requested runtimes: their answers for photos, and for golden vectors."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ import numpy as np
 
 from edgetl.bundle.golden import int8_grid, replay_golden
 from edgetl.bundle.model_files import ModelFile, are_logits, softmax
+from edgetl.bundle.records import GoldenReplay
+from edgetl.commands.verify.photos import Photos
+from edgetl.commands.verify.result import Measured, VersionRow
 from edgetl.core import machine
 from edgetl.core.errors import MissingError
 from edgetl.core.progress import Progress
@@ -24,14 +27,14 @@ from edgetl.tasks.photos import decode
 from edgetl.tasks.photos.contract import View
 
 _BATCH = 32
-# As a build has it unless told otherwise. Nets this small gain nothing from more: 200 photos on six files of MobileNetV2
+# The default of a build. Nets this small gain nothing from more: 200 photos on six files of MobileNetV2
 # 1.0 at 192 px took 4.2 s on one thread each and 8.5 s on two, on a busy machine of two cores.
 THREADS = 1
 
 
 def views(paths: Sequence[Path], view: View) -> Iterator[np.ndarray]:
-    """The photos in order as float32 [n, size_px, size_px, 3] in 0..255, n at most 32: what dataset.batches gives, without
-    TensorFlow. Raises DataError for a photo that cannot be read any more."""
+    """The photos in order as float32 [n, size_px, size_px, 3] in 0..255, n at most 32: the same as tasks.photos.batches, without
+    TensorFlow. Raises DataError for a photo that can no longer be read."""
     with ThreadPoolExecutor(machine.cores()) as pool:
         for start in range(0, len(paths), _BATCH):
             few = paths[start : start + _BATCH]
@@ -46,7 +49,7 @@ def views(paths: Sequence[Path], view: View) -> Iterator[np.ndarray]:
 def opened(
     files: Sequence[ModelFile], backends: Collection[str]
 ) -> Iterator[tuple[dict[str, tuple[ModelFile, Any]], dict[str, str]]]:
-    """("file@backend" -> (file, session), backend -> why it is not here); closes the sessions.
+    """("file@backend" -> (file, session), backend -> why it is not available); closes the sessions.
 
     Raises MissingError when nothing can be opened, DataError for a file that its backend refuses.
     """
@@ -63,7 +66,7 @@ def opened(
         if not sessions:
             raise MissingError(
                 "No runtime here opens any of the files.",
-                why="; ".join(absent.values()) or f"{', '.join(ready)} open no such files",
+                why="; ".join(absent.values()) or f"{', '.join(ready)} do not open such files",
                 fix="`edgetl doctor` shows what is missing",
             )
         yield sessions, absent
@@ -74,63 +77,78 @@ def opened(
 
 def measure_versions(
     files: Sequence[ModelFile],
-    paths: Sequence[Path],
-    labels: Sequence[int],
-    digests: Sequence[str],
+    photos: Photos,
     progress: Progress,
     *,
     classes: Sequence[str],
     backends: Collection[str],
     golden: Path | None = None,
-) -> dict[str, Any]:
-    """{runtimes, versions, parity_matrix, golden}: versions is {"file@runtime": {accuracy, confusion, by_class, calibration,
-    softmax_applied, placement, output_step}}.
+) -> Measured:
+    """Every file on every backend that opens it, on all photos.
 
-    paths, labels, digests: of the photos, beside each other. golden: the folder to replay (measure.golden.replay_golden);
-    its files are named as the versions are. Raises DataError and MissingError.
+    golden: the folder of golden vectors to replay; files are named there as the versions are. Raises DataError and MissingError.
     """
-    truth = np.array(labels, np.int32)
+    truth = np.array(photos.numbers(classes), np.int32)
     with opened(files, backends) as (sessions, absent):
         replayed = None if golden is None else _replay(golden, files, sessions, len(classes))
-        parts: dict[str, list[Any]] = {name: [] for name in sessions}
-        progress.begin(len(paths) * len({file.view for file in files}), unit="photos")
-        for view in dict.fromkeys(file.view for file in files):
-            for pixels in views(paths, view):
-                prepared: dict[Any, Any] = {}
-                for name, (file, session) in sessions.items():
-                    normalization = file.way.normalization
-                    if file.view == view and normalization is not None:
-                        if normalization not in prepared:
-                            prepared[normalization] = np.asarray(normalization.apply(pixels), np.float32)
-                        parts[name].append(file.answers(session, prepared[normalization], classes))
-                progress.advance(len(pixels), "every file on every runtime")
-        whole = {name: np.concatenate(found) for name, found in parts.items()}
-        softened = {name for name, found in whole.items() if are_logits(found)}
-        whole |= {name: softmax(whole[name]) for name in softened}
-        versions = {}
-        for name, (_, session) in sessions.items():
-            counts = confusion(whole[name], truth)
-            versions[name] = {
-                "accuracy": accuracy(whole[name], truth),
-                "confusion": counts,
-                "by_class": by_class(counts, classes),
-                "calibration": calibration(whole[name], truth),
-                "softmax_applied": name in softened,
-                "placement": dict(session.placement().ops),
-                "output_step": session.output_step,
-            }
-    # Of logits' grid a softmax leaves nothing to count in.
+        figures = _answer(files, sessions, photos.paths, classes, progress)
+        with_softmax = {name for name, found in figures.items() if are_logits(found)}
+        figures |= {name: softmax(figures[name]) for name in with_softmax}
+        versions = {
+            name: _version_row(figures[name], truth, classes, session, softmax_applied=name in with_softmax)
+            for name, (_, session) in sessions.items()
+        }
+    # After a softmax of our own the logits' grid is no unit for differences.
     steps = {name: 0.0 if row["softmax_applied"] else row["output_step"] for name, row in versions.items()}
+    ids = [digest[:ID_DIGITS] for digest in photos.digests]
     return {
         "runtimes": {name: absent.get(name) or "ready" for name in backends},
         "versions": versions,
-        "parity_matrix": parity_matrix(whole, truth, [digest[:ID_DIGITS] for digest in digests], steps=steps),
+        "parity_matrix": parity_matrix(figures, truth, ids, steps=steps),
         "golden": replayed,
     }
 
 
-def _replay(folder: Path, files: Sequence[ModelFile], sessions: Any, n_classes: int) -> dict[str, Any] | None:
-    """replay_golden of a bundle's files, which share one way."""
+def _answer(
+    files: Sequence[ModelFile],
+    sessions: Mapping[str, tuple[ModelFile, Any]],
+    paths: Sequence[Path],
+    classes: Sequence[str],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Version -> figures for all photos, float [n, classes]. A photo is decoded once per view and normalized once per contract."""
+    parts: dict[str, list[Any]] = {name: [] for name in sessions}
+    progress.begin(len(paths) * len({file.view for file in files}), unit="photos")
+    for view in dict.fromkeys(file.view for file in files):
+        for pixels in views(paths, view):
+            prepared: dict[Any, Any] = {}
+            for name, (file, session) in sessions.items():
+                normalization = file.way.normalization
+                if file.view == view and normalization is not None:
+                    if normalization not in prepared:
+                        prepared[normalization] = np.asarray(normalization.apply(pixels), np.float32)
+                    parts[name].append(file.answers(session, prepared[normalization], classes))
+            progress.advance(len(pixels), "every file on every runtime")
+    return {name: np.concatenate(found) for name, found in parts.items()}
+
+
+def _version_row(
+    probabilities: Any, truth: Any, classes: Sequence[str], session: Any, *, softmax_applied: bool
+) -> VersionRow:
+    counts = confusion(probabilities, truth)
+    return {
+        "accuracy": accuracy(probabilities, truth),
+        "confusion": counts,
+        "by_class": by_class(counts, classes),
+        "calibration": calibration(probabilities, truth),
+        "softmax_applied": softmax_applied,
+        "placement": dict(session.placement().ops),
+        "output_step": session.output_step,
+    }
+
+
+def _replay(folder: Path, files: Sequence[ModelFile], sessions: Any, n_classes: int) -> GoldenReplay | None:
+    """replay_golden for the files of a bundle, which share one preprocessing."""
     way = files[0].way
     assert way.normalization is not None  # a contract has numbers
     replayed = replay_golden(

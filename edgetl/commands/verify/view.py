@@ -1,11 +1,11 @@
-"""What `edgetl verify` shows: what failed and what explains it; then a row a file and runtime, the integer files against each
-other, the classes of the one that ships; at the end what could not be decided and how many checks passed. No decisions."""
+"""What `edgetl verify` prints: failed checks and what explains them; then one row per file and runtime, the integer files compared with each
+other, the classes of the file that ships; last the undecided checks and how many passed. Decides nothing."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -17,21 +17,24 @@ from edgetl.console.checks import check_figures, check_line
 from edgetl.core.words import percent
 from edgetl.verdicts.check import CheckRow, output_step_of
 
+if TYPE_CHECKING:
+    from edgetl.commands.verify.result import Verification, VersionRow
+
 _INTEGER = ("int8", "int16x8", "int8-float32")
 # A confusion matrix of more classes does not fit 80 columns; of so many rows the worst are shown.
 _MOST_COLUMNS, _MOST_ROWS = 12, 12
 _WIDTH = 80
 
 
-def print_verification(console: Console, found: Mapping[str, Any]) -> None:
-    """found: as verification.verify_bundle or verify_models gives it."""
+def print_verification(console: Console, found: Verification) -> None:
+    """The whole result."""
     data = found["data"]
     for note in found["notes"]:
         console.print(Text(note, style="yellow"))
     if data["trained_on"]:
         console.print(
             Text(
-                "These are the photos the bundle was built from, and most of them trained it: accuracy here is flattered, and drops may be smaller than on new photos.",
+                "The bundle was built from these photos, and most of them trained it: the accuracy shown here is too high, and drops may be smaller than on new photos.",
                 style="bold yellow",
             )
         )
@@ -53,8 +56,8 @@ def print_verification(console: Console, found: Mapping[str, Any]) -> None:
     console.print(classes_table(name, found["versions"][name]))
     rows = found["versions"][name]["confusion"]
     if len(rows) <= _MOST_COLUMNS:
-        # A line of its own: a title is folded to its table's width, and two classes make a narrow one.
-        console.print(Text(f"Confusion: {' on '.join(_of(name))} (rows: what photos are)", style="italic"))
+        # Not as a title, which is folded to the width of its table: two classes make a narrow one.
+        console.print(Text(f"Confusion: {' on '.join(_of(name))} (rows: true classes)", style="italic"))
         console.print(confusion_table(found["versions"][name]))
     else:
         console.print(confusions_table(found["versions"][name]))
@@ -69,8 +72,8 @@ def _print_lines(console: Console, checks: Sequence[CheckRow]) -> None:
         console.print(check_line(check, told or "past the limit"))
 
 
-def _count(checks: Sequence[Mapping[str, Any]]) -> Text:
-    """All checks in a line, the last one that is read: those that passed are counted by what they hold, not listed."""
+def _count(checks: Sequence[CheckRow]) -> Text:
+    """All checks in one line, the last that is read: passed checks are counted by metric, not listed."""
     of = Counter(check["status"] for check in checks)
     kinds = Counter(check["metric"] for check in checks if check["status"] == "pass")
     which = f" ({', '.join(f'{count} {metric}' for metric, count in kinds.items())})" if kinds else ""
@@ -79,12 +82,12 @@ def _count(checks: Sequence[Mapping[str, Any]]) -> Text:
         (which, ""),
     ]
     parts += [(f", {of[status]} {status}", "yellow") for status in ("inconclusive", "unmeasured") if of[status]]
-    parts += [(f", {of['fail']} failed, told at the top", "bold red")] if of["fail"] else []
-    return Text.assemble(*parts, "; --json has each with its figures.")
+    parts += [(f", {of['fail']} failed, listed at the top", "bold red")] if of["fail"] else []
+    return Text.assemble(*parts, "; --json has every check with its figures.")
 
 
-def shown_version(found: Mapping[str, Any]) -> str:
-    """The version whose classes are shown: the first that ships, else the first measured; --json has all."""
+def shown_version(found: Verification) -> str:
+    """The version whose classes are shown: the first that ships, otherwise the first measured; --json has all."""
     ships = {file["name"] for file in found["files"] if file["ships"]}
     names = list(found["versions"])
     return next((name for name in names if name.rsplit("@", 1)[0] in ships), names[0])
@@ -106,7 +109,7 @@ def _table(title: str, caption: str, columns: tuple[str, ...]) -> Table:
         table.add_column(
             name,
             justify="left" if name in _NAMES else "right",
-            # A long name goes on in the next line; a figure never does.
+            # A long name continues on the next line; a figure never does.
             overflow="fold",
             no_wrap=name not in _NAMES,
         )
@@ -123,11 +126,11 @@ def _of(name: str) -> tuple[str, str]:
     return file.removeprefix("student."), runtime
 
 
-def versions_table(found: Mapping[str, Any]) -> Table:
-    """One row a file and runtime; fits 80 columns."""
+def versions_table(found: Verification) -> Table:
+    """One row per file and runtime; fits 80 columns."""
     data, bundle = found["data"], found["bundle"]
-    split = " for testing" if data["split"] == "test" else ""
-    below = "the float32 file of the format" if bundle else found["reference"] or "a float file, of which there is none"
+    split = " of the test split" if data["split"] == "test" else ""
+    below = "the float32 file of the format" if bundle else found["reference"] or "a float file, but there is none"
     table = _table(
         f"{bundle['target'] + ': ' if bundle else ''}{data['n']} photos{split}",
         f"top-1, its interval, same label, macro-F1 and calibration error (ECE) in %; drop: points of top-1 below {below}, with paired interval",
@@ -137,11 +140,11 @@ def versions_table(found: Mapping[str, Any]) -> Table:
     for name, row in found["versions"].items():
         file, runtime = _of(name)
         low, high = row["accuracy"]["interval"]
-        pair = row["against_float"]
-        told = ("-", "", "-")
+        pair = row.get("against_float")
+        drop = ("-", "", "-")
         if pair is not None:
             below_pp, above_pp = pair["top1_drop_interval_pp"]
-            told = (
+            drop = (
                 f"{pair['top1_drop_pp']:.1f}",
                 f"{below_pp:.1f} to {above_pp:.1f}",
                 percent(pair["top1_agreement"]),
@@ -151,14 +154,14 @@ def versions_table(found: Mapping[str, Any]) -> Table:
             runtime,
             percent(row["accuracy"]["top1"]),
             f"{percent(low)}-{percent(high)}",
-            *told,
+            *drop,
             percent(row["by_class"]["macro"]["f1"]),
             percent(row["calibration"]["ece"]),
         )
     return table
 
 
-def classes_table(name: str, row: Mapping[str, Any]) -> Table:
+def classes_table(name: str, row: VersionRow) -> Table:
     """Precision, recall and F1 by class; of many classes those with the smallest F1."""
     classes = row["by_class"]["classes"]
     shown = classes if len(classes) <= _MOST_ROWS else sorted(classes, key=lambda one: one["f1"])[:_MOST_ROWS]
@@ -166,7 +169,7 @@ def classes_table(name: str, row: Mapping[str, Any]) -> Table:
     macro, ece = row["by_class"]["macro"], row["calibration"]
     table = _table(
         f"Classes{some}: {' on '.join(_of(name))}",
-        f"macro-F1 {percent(macro['f1'])} % ({' to '.join(map(percent, macro['f1_interval']))}); ECE {percent(ece['ece'])} % ({' to '.join(map(percent, ece['interval']))}); of so few photos up to {percent(ece['bias_at_most'])} of it may be chance",
+        f"macro-F1 {percent(macro['f1'])} % ({' to '.join(map(percent, macro['f1_interval']))}); ECE {percent(ece['ece'])} % ({' to '.join(map(percent, ece['interval']))}); with this few photos up to {percent(ece['bias_at_most'])} of it may be chance",
         ("class", "photos", "precision", "95%", "recall", "95%", "F1"),
     )
     for one in shown:
@@ -183,8 +186,8 @@ def classes_table(name: str, row: Mapping[str, Any]) -> Table:
     return table
 
 
-def confusion_table(row: Mapping[str, Any]) -> Table:
-    """Counts: a row a true class, a column a class answered, headed by as much of its name as fits."""
+def confusion_table(row: VersionRow) -> Table:
+    """Counts: one row per true class, one column per answered class, headed by as much of its name as fits."""
     names = [one["name"] for one in row["by_class"]["classes"]]
     left = min(20, max(len(label) for label in names) + 3)
     width = max(3, min(12, (_WIDTH - left) // len(names) - 1))
@@ -201,8 +204,8 @@ def confusion_table(row: Mapping[str, Any]) -> Table:
     return table
 
 
-def confusions_table(row: Mapping[str, Any]) -> Table:
-    """What is taken for what most often, where a matrix would not fit."""
+def confusions_table(row: VersionRow) -> Table:
+    """The most frequent confusions, where a matrix would not fit."""
     from edgetl.measure.by_class import worst_confusions
 
     names = [one["name"] for one in row["by_class"]["classes"]]
@@ -212,11 +215,11 @@ def confusions_table(row: Mapping[str, Any]) -> Table:
     return table
 
 
-def across_table(found: Mapping[str, Any]) -> Table:
-    """The integer files of two formats against each other."""
+def across_table(found: Verification) -> Table:
+    """The integer files of the two formats, compared with each other."""
     precision_of = {file["name"]: file["precision"] for file in found["files"]}
     table = _table(
-        "Integer files against each other",
+        "Integer files compared with each other",
         "differences of a photo's probabilities, in steps of the coarser output",
         ("files", "past 2 steps", "largest", "same label"),
     )

@@ -60,7 +60,7 @@ def validate(
                 Offender(
                     shown_name(photo.path),
                     verdicts[photo.sha256],
-                    "mend or convert it, or leave it out with --skip-bad",
+                    "fix or convert it, or leave it out with --skip-bad",
                 )
             )
         else:
@@ -176,8 +176,8 @@ def _refuse(listing: Listing, offenders: Sequence[Offender], *, skippable: bool)
     )
     count = f"{len(offenders)} thing{'s' if len(offenders) > 1 else ''}"
     raise DataError(
-        f"{listing.source} cannot be used as it is: {count} to mend.\n{lines}",
-        fix="mend them, or go on without the bad photos: --skip-bad"
+        f"{listing.source} cannot be used as it is: {count} to fix.\n{lines}",
+        fix="fix them, or go on without the bad photos: --skip-bad"
         if skippable
-        else "mend them: these are faults of the data set, --skip-bad does not help",
+        else "fix them: these are faults of the data set, --skip-bad does not help",
     )

@@ -68,24 +68,24 @@ class Way:
 
     @staticmethod
     def of(normalization: Normalization, view: View) -> Way:
-        """The contract's."""
+        """The way that a contract asks for."""
         return Way(view.size_px, view.resize, view.centre_fraction, normalization)
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """name: as it is told. fields: what of FIELDS it gets wrong. mend: what an app that does it has to do instead. parts: the
-    names of the two that it is made of, if it is."""
+    """name: for people. fields: which of FIELDS it gets wrong. fix: what the app has to do instead. parts: the names of the two mistakes that a
+    pair consists of."""
 
     name: str
     fields: tuple[str, ...]
     way: Way
-    mend: str
+    fix: str
     parts: tuple[str, ...] = ()
 
 
 def wrong_ways(right: Way, grid: Mapping[str, Any]) -> list[Mistake]:
-    """Every usual way that differs from the right one in a single choice. grid: of the file's input: {dtype, and on
+    """Every usual way that differs from the right one in a single choice. grid: of the file's input: {dtype, and for
     integers scale and zero_point}."""
     made = [
         Mistake(
@@ -140,7 +140,7 @@ def wrong_pairs(singles: Sequence[Mistake]) -> list[Mistake]:
             f"{a.name} and {b.name}",
             a.fields + b.fields,
             _joined(a.way, b),
-            f"{a.mend}; {b.mend}",
+            f"{a.fix}; {b.fix}",
             (a.name, b.name),
         )
         for a, b in itertools.combinations(singles, 2)

@@ -154,7 +154,7 @@ def test_what_an_app_does_wrong_after_the_net_is_named(net, planted, photos, tmp
     wrongly = {path: shares[by_name] for path, shares in right.items()}
     row, _ = diagnose(net, photos, tmp_path, write(tmp_path / "app.csv", planted, wrongly, labels_only=True))
     assert row["names"] == ["classes in alphabetical order"]
-    assert row["mends"] == ["take them in the order of labels.txt"]
+    assert row["mends"] == ["use the order of labels.txt"]
 
 
 def test_answers_at_random_are_not_explained(net, planted, photos, tmp_path):
@@ -190,7 +190,7 @@ def test_probabilities_are_known_by_the_names_of_the_classes(tmp_path):
     [
         ("photo,answer\na,b\n", "no columns `path` and `label`"),
         ("path,label\ncat/1.png,horse\ndog/1.png,cow\n", r"(?s)line 2.*horse.*line 3.*cow"),
-        ("path,cat,dog\ncat/1.png,0.5,nan\n", "'nan' is no probability"),
+        ("path,cat,dog\ncat/1.png,0.5,nan\n", "'nan' is not a probability"),
         ("path,cat,dog\ncat/1.png,0.5\n", "line 2"),
         ("path,label\nbird/7.png,cat\n1.png,cat\n", "answers none of the photos"),
     ],

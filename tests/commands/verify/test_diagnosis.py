@@ -13,6 +13,7 @@ import pytest
 from edgetl.bundle.model_files import of_paths
 from edgetl.commands.verify.diagnosis import Scores, against, as_recorded, stratified
 from edgetl.commands.verify.explain import explain_accuracy
+from edgetl.commands.verify.photos import Photos
 from edgetl.commands.verify.run import Asked, verify_models
 from edgetl.console.progress import PlainDisplay
 from edgetl.core.progress import Progress
@@ -49,14 +50,14 @@ def explain(planted: SimpleNamespace, photos: Path, file: Path, *, expected: flo
     (model,) = of_paths([file])
     paths, labels = planted.listed(photos)
     progress: Progress = Silent()
+    names = [planted.CLASSES[label] for label in labels]
+    listed = Photos(paths, names, [path.as_posix() for path in paths], photos, {})
     return explain_accuracy(
         model,
         "ort-cpu",
-        paths,
-        labels,
-        [path.as_posix() for path in paths],
+        listed,
+        planted.CLASSES,
         progress,
-        classes=planted.CLASSES,
         expected=None if expected is None else {"top1": expected, "n": len(paths), "by": "the test"},
         golden=None,
     )

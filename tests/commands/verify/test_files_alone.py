@@ -157,7 +157,7 @@ def test_what_is_no_model_is_an_error(photos, tmp_path):
         with pytest.raises(DataError, match=f"{name} is refused by"):
             verify(tmp_path, photos, name)
     (tmp_path / "bundle").mkdir()
-    with pytest.raises(UsageError, match="bundle is verified by itself"):
+    with pytest.raises(UsageError, match="bundle is verified alone"):
         verify_paths([tmp_path / "bundle", tmp_path / "bad.onnx"], Asked(str(photos)), Store(tmp_path), PlainDisplay())
 
 
@@ -199,8 +199,8 @@ def test_a_drop_past_the_limit_is_exit_code_6_and_names_why(planted, photos, wei
     assert done.returncode == 6, done.stderr
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
     said = " ".join(done.stdout.split())
-    assert "Why: bgr.onnx@ort-cpu BGR: prepared so, it is right on 100.0 %" in said
-    assert "takes: BGR, (pixel - 127.5) / 127.5, stretch: all of the photo" in said
+    assert "Why: bgr.onnx@ort-cpu With BGR, it is right on 100.0 %" in said
+    assert "file expects: BGR, (pixel - 127.5) / 127.5, stretch: all of the photo" in said
     assert "macro-F1" in said
     assert "1 pear" in said
     assert "good.onnx: preprocessing: RGB, (pixel - 127.5) / 127.5" in said

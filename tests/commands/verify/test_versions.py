@@ -41,7 +41,7 @@ def test_a_photo_that_vanished_or_was_cut_since_it_was_checked_is_an_error(make_
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([[0.5, 0.5]], "2 figures for each photo"),
+        ([[0.5, 0.5]], "2 figures per photo"),
         ([[0.1, float("nan"), 0.9]], "probabilities that are not numbers"),
         ([[0.1, float("inf"), 0.9]], "probabilities that are not numbers"),
     ],

@@ -121,13 +121,13 @@ def test_what_failed_and_why_come_before_all_tables_and_what_passed_is_counted()
         "net.onnx: classes: a guess.",
         "1 of 34 checks failed",
         "fail top1_drop_pp net.onnx@ort-cpu: 12.50, limit 8.00; why top1_drop_pp is fail",
-        "Why: net.onnx@ort-cpu BGR: prepared so, it is right on 90.0 %",
-        "mend: prepare photos as the file takes them",
+        "Why: net.onnx@ort-cpu With BGR, it is right on 90.0 %",
+        "fix: prepare photos as the file expects them",
         "file runtime top-1",
         "Confusion: net.onnx",
         "inconclusive top1_disagreement net.onnx@ort-cpu: ",
         "unmeasured golden net.onnx@ort-cpu: why golden is unmeasured",
-        "31 of 34 checks passed (30 golden, 1 model_bytes), 1 inconclusive, 1 unmeasured, 1 failed, told at the top;",
+        "31 of 34 checks passed (30 golden, 1 model_bytes), 1 inconclusive, 1 unmeasured, 1 failed, listed at the top;",
     )
     places = [text.find(part) for part in in_order]
     assert -1 not in places and places == sorted(places), dict(zip(in_order, places, strict=True))
@@ -139,7 +139,7 @@ def test_where_all_is_well_no_word_of_failing_is_said():
     data = found(["cat", "dog"], "net.onnx") | {"checks": [check("golden", "pass")]}
     text = shown(data)
     assert "fail" not in text and "inconclusive" not in text
-    assert text.splitlines()[-1] == "1 of 1 checks passed (1 golden); --json has each with its figures."
+    assert text.splitlines()[-1] == "1 of 1 checks passed (1 golden); --json has every check with its figures."
 
 
 def test_names_do_not_speak_to_the_terminal():
