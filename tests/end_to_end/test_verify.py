@@ -411,7 +411,7 @@ def test_a_file_exchanged_for_one_that_takes_bgr_is_named(work):
     said = " ".join(done.stdout.split())
     assert "Why: student.int8.tflite@litert-cpu With BGR, it is right on" in said
     assert "100.0 % measured by the build on its test photos" in said
-    assert "golden/ was made as contract.json says: so it is the file that was exchanged" in said
+    assert "golden/ was made as contract.json says: so the model file was replaced" in said
     found = verify(work)
     assert [(row["file"], row["names"]) for row in found["diagnoses"]] == [("models/student.int8.tflite", ["BGR"])]
     assert verify(work, diagnose=False)["diagnoses"] == []
