@@ -40,14 +40,14 @@ def share(tested: list[Any]) -> float:
 
 
 def median_error(tested: list[Any]) -> float:
-    return quantile([one.error_factor for one in tested if one.said], 0.5)
+    return quantile([one.error_factor for one in tested if one.predicted], 0.5)
 
 
 def test_the_interval_covers_the_left_out_figure_in_eighty_percent_of_cases(alone: list[Any]) -> None:
-    assert len(alone) == len(ROWS) and all(one.said for one in alone)
+    assert len(alone) == len(ROWS) and all(one.predicted for one in alone)
     assert share(alone) >= PROMISED
-    for level in {one.said.level for one in alone}:
-        at_level = [one for one in alone if one.said.level == level]
+    for level in {one.predicted.level for one in alone}:
+        at_level = [one for one in alone if one.predicted.level == level]
         assert share(at_level) >= PROMISED, level
     processors = [one for one in alone if one.row.conditions.kind == "cpu"]
     assert share(processors) >= PROMISED and median_error(processors) < 1.25
@@ -55,14 +55,14 @@ def test_the_interval_covers_the_left_out_figure_in_eighty_percent_of_cases(alon
 
 @pytest.mark.parametrize("level", ["same chip", "same core", "same kind"])
 def test_it_covers_as_many_where_a_whole_chip_or_core_is_left_out(benchmark: Any, level: str) -> None:
-    tested = [one for one in benchmark.leave_blocks_out(ROWS, level) if one.said]
+    tested = [one for one in benchmark.leave_blocks_out(ROWS, level) if one.predicted]
     assert len(tested) > 25 and share(tested) >= PROMISED
 
 
 def test_intervals_of_half_the_width_would_not_keep_it(alone: list[Any]) -> None:
     def halved(one: Any) -> Any:
-        low, high = ((end * one.said.ms) ** 0.5 for end in (one.said.low_ms, one.said.high_ms))
-        return replace(one, said=replace(one.said, low_ms=low, high_ms=high))
+        low, high = ((end * one.predicted.ms) ** 0.5 for end in (one.predicted.low_ms, one.predicted.high_ms))
+        return replace(one, predicted=replace(one.predicted, low_ms=low, high_ms=high))
 
     assert share([halved(one) for one in alone]) < PROMISED
 
@@ -80,7 +80,7 @@ def test_with_the_devices_shuffled_the_figures_say_little(benchmark: Any, alone:
     told = [one for one in alone if one.row.conditions.kind == "cpu"]
     worse = benchmark.leave_one_out(mixed)
     assert median_error(worse) > 2 * median_error(told)
-    wide, narrow = (quantile([one.said.factor() for one in tested], 0.5) for tested in (worse, told))
+    wide, narrow = (quantile([one.predicted.factor() for one in tested], 0.5) for tested in (worse, told))
     assert wide > 2 * narrow
 
 
