@@ -70,14 +70,10 @@ def targets_table(targets: Sequence[Target]) -> Table:
     from rich.table import Table
 
     table = Table()
-    for name, justify in (
-        ("target", "left"),
-        ("device", "left"),
-        ("ships", "left"),
-        ("max size", "right"),
-        ("max p90", "right"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("target", "device", "ships"):
+        table.add_column(name)
+    for name in ("max size", "max p90"):
+        table.add_column(name, justify="right")
     for target in targets:
         limit = target.budget.latency_p90_ms
         table.add_row(

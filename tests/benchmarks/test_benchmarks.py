@@ -109,7 +109,7 @@ def _two_convolutions(path: Path, *, quantized: int) -> Path:
 
 
 @pytest.mark.parametrize(("quantized", "share"), [(0, 0.0), (1, 0.5), (2, 1.0)])
-def test_a_convolution_left_in_float_is_seen_in_the_integer_share(quantized: int, share: float, tmp_path: Path) -> None:
+def test_a_convolution_left_in_float_shows_in_the_integer_share(quantized: int, share: float, tmp_path: Path) -> None:
     from integer_share import integer_share
 
     assert integer_share(_two_convolutions(tmp_path / "net.onnx", quantized=quantized)).share == share
@@ -143,7 +143,7 @@ def _missing_imports(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("file", sorted(FOLDER.rglob("*.py")), ids=lambda file: file.stem)
-def test_what_a_program_imports_from_this_repository_is_there(file: Path) -> None:
+def test_every_import_of_a_program_from_this_repository_exists(file: Path) -> None:
     """Half of them need packages that tests do not install, so a renamed function would show only when one is run."""
     assert not _missing_imports(file.read_text(encoding="utf-8"))
 
