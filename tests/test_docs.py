@@ -19,6 +19,7 @@ import typer
 
 import edgetl
 from edgetl.commands.app import app
+from edgetl.runtimes.catalogue import targetable
 from tests.texts import REPOSITORY, Text, parts, python_texts, texts
 
 README = REPOSITORY / "README.md"
@@ -346,3 +347,10 @@ def test_the_python_example_calls_the_api_as_it_is() -> None:
     for call in calls:
         function = getattr(edgetl, call.func.attr)  # type: ignore[attr-defined]
         inspect.signature(function).bind(*call.args, **{one.arg: one.value for one in call.keywords})
+
+
+def test_the_readme_names_the_runtimes_that_take_no_more_than_int8() -> None:
+    (listed,) = re.findall(
+        r"goes beyond int8 only\s+if the target's runtimes support it \(([^)]+) do not\)", README.read_text()
+    )
+    assert re.findall(r"`([^`]+)`", listed) == [name for name, one in targetable().items() if not one.int16]
