@@ -20,7 +20,7 @@ import typer
 import edgetl
 from edgetl.commands.app import app
 from edgetl.runtimes.catalogue import targetable
-from tests.texts import REPOSITORY, Text, parts, python_texts, texts
+from tests.texts import REPOSITORY, Text, documents, parts, python_texts, texts
 
 README = REPOSITORY / "README.md"
 if not (REPOSITORY / "benchmarks").is_dir():
@@ -325,6 +325,16 @@ def test_make_targets_that_are_named_exist() -> None:
     }
     assert {"demo", "test"} <= named
     assert named <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda text: str(text.file.relative_to(REPOSITORY)))
+def test_links_lead_to_files_and_headings(document: Text) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", document.text):
+        file = document.file.parent / target if target else document.file
+        assert file.is_file(), f"{document.file.name} links to {target}"
+        headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in anchors, f"{document.file.name} links to #{anchor}"
 
 
 def test_extras_that_are_named_exist() -> None:
