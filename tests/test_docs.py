@@ -146,6 +146,11 @@ def path_faults(text: Text) -> Iterator[str]:
             if text.text[: match.start()].endswith(("://", "out/")):
                 continue
             bases = [REPOSITORY, text.file.parent]
+            if f"file={path}\n" in text.text:  # a file that the document itself tells to add
+                continue
+            if text.file == REPOSITORY / "edgetl/README.md" and "/" not in path:
+                # The map names files beside their room.
+                bases += [each for each in text.file.parent.rglob("*") if each.is_dir()]
             if text.kind != "document":
                 # Code says "command.py" for the one of each command, and "quantization/ties.py" for its neighbours.
                 bases += [
