@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import inspect
 import os
 import re
@@ -39,6 +40,7 @@ def _walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 COMMANDS: dict[tuple[str, ...], set[str]] = dict(_walk(TREE))
+GROUPS = {path[:-1] for path in COMMANDS if path}
 EVERY_OPTION = set().union(*COMMANDS.values())
 
 # Options of programs that edgetl calls or that a text tells a user to call: an option that follows the program's name in
@@ -84,17 +86,22 @@ def commands_in(text: Text) -> Iterator[tuple[int, str]]:
         yield 0, text.text
 
 
+def _is_verb(word: str) -> bool:
+    """Whether a message is a sentence ("edgetl needs Python 3.11"), and not a command, perhaps a misspelt one."""
+    names = [path[0] for path in COMMANDS if len(path) == 1]
+    return word not in names and (word[:-1] in names or not difflib.get_close_matches(word, names, cutoff=0.75))
+
+
 def command_faults(text: Text) -> Iterator[str]:
     """Commands that do not exist, and options that their command does not have."""
     for position, line in commands_in(text):
         words = re.sub(r"^(?:[A-Z_]+=\S+ )?edgetl\b", "", line.split("#")[0]).split()
         path: tuple[str, ...] = ()
-        if text.kind == "string" and "`" not in text.text and words and (words[0],) not in COMMANDS:
-            # A sentence about edgetl: "edgetl needs Python 3.11".
+        if text.kind == "string" and "`" not in text.text and _is_verb(words[0]):
             continue
         while words and (*path, words[0].split("|")[0].rstrip(",.;:")) in COMMANDS:
             path = (*path, words.pop(0).rstrip(",.;:").split("|")[0])
-        if words and re.fullmatch(r"[a-z]+", words[0]) and len(COMMANDS[path]) == 1 + (path == ()):
+        if words and re.fullmatch(r"[a-z]+", words[0]) and path in GROUPS:
             yield f"{text.place(position)}: no command `edgetl {' '.join((*path, words[0]))}`"
         for option in _OPTION.findall(" ".join(words)):
             if option not in COMMANDS[path]:
@@ -192,6 +199,7 @@ def test_texts_name_only_what_exists(part: str) -> None:
         ("edgetl/commands/bench/run.py", 'fix = f"name {1} with --student"'),
         ("edgetl/core/store.py", 'fix = "`edgetl cache purge` empties it"'),
         ("edgetl/core/store.py", 'fix = f"edgetl data ftech {1}"'),
+        ("edgetl/core/store.py", 'fix = f"edgetl docter"'),
         ("edgetl/core/store.py", 'fix = "pip install x --upgarde"'),
         ("edgetl/core/store.py", "# see targets/REDME.md"),
         ("edgetl/core/store.py", '"""See edgetl/stages/plann.py."""'),
