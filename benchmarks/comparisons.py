@@ -1,10 +1,10 @@
-"""`edgetl bench --compare` on itself: how often is A slower than A, and how often is a net of ten percent more found?
+"""A test of `edgetl bench --compare`: how often is A slower than A, and how often is a net with 10% more work detected?
 
     python benchmarks/comparisons.py [--tries N] [--seconds S] [--csv FILE]
 
-Each try is what the command does: two processes, rounds in turns, a bootstrap over rounds, and a second time in new
-processes before anything is called slower. The nets are chains of 3 x 3
-convolutions with random weights, int8 on LiteRT and ONNX Runtime: 40 of them, against the same file and against 44.
+Each try does what the command does: two processes, rounds in turns, a bootstrap over rounds, and a second measurement in new
+processes before a net is called slower. The nets are chains of 3 x 3 convolutions with random weights, int8 on LiteRT and
+ONNX Runtime: 40 convolutions compared with the same file and with 44.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgetl.commands.bench.rows import Job, Row
 from edgetl.commands.bench.schedule import Settings, measure
 from edgetl.core import machine
 
-# The nets are the tests' own.
+# The nets are those of the tests.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.models import write
 
@@ -63,20 +63,20 @@ def main() -> None:
         for backend, suffix in (("litert-cpu", "tflite"), ("ort-cpu", "onnx")):
             for candidate in ("a", "ten-percent-more"):
                 jobs = [Job(folder / f"{file}.{suffix}", backend, 1) for file in ("a", candidate)]
-                found = []
+                comparisons = []
                 for _ in range(arguments.tries):
                     comparison = measure_two(jobs, run, max_ratio=MAX_RATIO)[3]
                     assert comparison is not None
-                    found.append(comparison)
-                ratios = sorted(one["ratio"] for one in found)
-                verdicts = [one["verdict"] for one in found]
+                    comparisons.append(comparison)
+                ratios = sorted(one["ratio"] for one in comparisons)
+                verdicts = [one["verdict"] for one in comparisons]
                 counts = [verdicts.count(verdict) for verdict in ("slower", "within", "undecided")]
                 figures = [statistics.median(ratios), ratios[0], ratios[-1]]
                 table.append(
                     [
                         backend,
                         candidate,
-                        len(found),
+                        len(comparisons),
                         *counts,
                         *(f"{value:.3f}" for value in figures),
                         machine.processor(),

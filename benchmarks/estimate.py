@@ -1,11 +1,11 @@
-"""How right `edgetl estimate` is: every published latency left out once and estimated from the others.
+"""The accuracy of `edgetl estimate`: every published latency left out once and estimated from the others.
 
     python benchmarks/estimate.py [--csv FILE]
 
-Writes a row for each published figure: as published and as a mean of runs (what is compared), the estimate, its 90%
+Writes one row per published figure: as published and as a mean of runs (which is compared), the estimate, its 90%
 interval, how near the nearest other evidence was, and whether the interval covers the figure. Neither the estimate nor
-the interval's width has seen the row. Then the same with more left out together: all rows of a chip with one runtime and
-precision, all of a chip, all of a core; that is what an estimate for a device without rows rests on. Half a minute at most.
+the interval's width uses the row. Then the same with more rows left out together: all rows of a chip with one runtime and
+precision, all of a chip, all of a core, as in an estimate for a device without rows. Takes half a minute at most.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ HEADER = [
 
 @dataclass(frozen=True)
 class Tested:
-    """One published row and what the others say of it; None where they are too few to say anything."""
+    """One published row and its estimate from the others; None if they are too few."""
 
     row: Published
-    said: Prediction | None
+    predicted: Prediction | None
 
     @property
     def covered(self) -> bool:
-        return self.said is not None and self.said.low_ms <= self.row.mean_ms <= self.said.high_ms
+        return self.predicted is not None and self.predicted.low_ms <= self.row.mean_ms <= self.predicted.high_ms
 
     @property
     def error_factor(self) -> float:
         """How many times too large or too small the estimate is."""
-        assert self.said is not None
-        return math.exp(abs(math.log(self.said.ms / self.row.mean_ms)))
+        assert self.predicted is not None
+        return math.exp(abs(math.log(self.predicted.ms / self.row.mean_ms)))
 
 
 def evidence_by_group(rows: Sequence[Published], scales: dict[str, Scales] | None = None) -> list[Evidence]:
@@ -82,7 +82,7 @@ def leave_one_out(rows: Sequence[Published], scales: dict[str, Scales] | None = 
 
 
 def leave_blocks_out(rows: Sequence[Published], level: str) -> list[Tested]:
-    """Each row that has evidence of a level once all nearer rows are left out with it."""
+    """Each row that still has evidence of a level when all nearer rows are left out with it."""
     return [
         tested
         for evidence in evidence_by_group(rows)
@@ -92,34 +92,34 @@ def leave_blocks_out(rows: Sequence[Published], level: str) -> list[Tested]:
 
 
 def _tested(evidence: Evidence, block: Sequence[int]) -> Iterator[Tested]:
-    for i, said in zip(block, evidence.predict_without(block), strict=True):
-        silent = nothing_follows(evidence, evidence.rows[i].conditions, said.level, block)
-        yield Tested(evidence.rows[i], None if silent else said)
+    for i, predicted in zip(block, evidence.predict_without(block), strict=True):
+        no_estimate = nothing_follows(evidence, evidence.rows[i].conditions, predicted.level, block)
+        yield Tested(evidence.rows[i], None if no_estimate else predicted)
 
 
 def summary(name: str, tested: Sequence[Tested]) -> list[str]:
-    """Cells: what, rows, chips, share covered, error factors, the interval's ends as a factor, rows without an estimate."""
-    said = [one for one in tested if one.said is not None]
-    silent = str(len(tested) - len(said))
-    if not said:
-        return [name, "0", "0", "-", "-", "-", "-", silent]
-    errors = [one.error_factor for one in said]
+    """Cells: name, rows, chips, share covered, error factors, the interval's ends as a factor, rows without an estimate."""
+    estimated = [one for one in tested if one.predicted is not None]
+    without = str(len(tested) - len(estimated))
+    if not estimated:
+        return [name, "0", "0", "-", "-", "-", "-", without]
+    errors = [one.error_factor for one in estimated]
     return [
         name,
-        str(len(said)),
-        str(len({one.row.conditions.chip for one in said})),
-        f"{100 * sum(one.covered for one in said) / len(said):.1f} %",
+        str(len(estimated)),
+        str(len({one.row.conditions.chip for one in estimated})),
+        f"{100 * sum(one.covered for one in estimated) / len(estimated):.1f} %",
         f"{quantile(errors, 0.5):.2f}",
         f"{quantile(errors, 0.9):.2f}",
-        f"{quantile([one.said.factor() for one in said if one.said], 0.5):.2f}",
-        silent,
+        f"{quantile([one.predicted.factor() for one in estimated if one.predicted], 0.5):.2f}",
+        without,
     ]
 
 
 def row_of(tested: Tested) -> list[object]:
-    row, said = tested.row, tested.said
+    row, predicted = tested.row, tested.predicted
     of = row.conditions
-    figures = ["", "", "", ""] if said is None else [*(f"{ms:.4g}" for ms in (said.ms, said.low_ms, said.high_ms)), said.level]  # fmt: skip
+    figures = ["", "", "", ""] if predicted is None else [*(f"{ms:.4g}" for ms in (predicted.ms, predicted.low_ms, predicted.high_ms)), predicted.level]  # fmt: skip
     return [
         of.board,
         of.chip,
@@ -133,7 +133,7 @@ def row_of(tested: Tested) -> list[object]:
         row.statistic,
         f"{row.mean_ms:.4g}",
         *figures,
-        "" if said is None else "yes" if tested.covered else "no",
+        "" if predicted is None else "yes" if tested.covered else "no",
     ]
 
 
@@ -147,7 +147,7 @@ def main() -> None:
         csv.writer(stream, lineterminator="\n").writerows([HEADER, *map(row_of, alone)])
     table = [summary("one row", alone)]
     table += [
-        summary(f"one row, evidence: {level}", [one for one in alone if one.said and one.said.level == level])
+        summary(f"one row, evidence: {level}", [one for one in alone if one.predicted and one.predicted.level == level])
         for level in LEVELS
     ]
     table += [

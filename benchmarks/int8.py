@@ -1,15 +1,15 @@
-"""One float student, several ways to int8: accuracy, latency, size, and how much really runs in integers.
+"""One float student, several ways to int8: accuracy, latency, size, and the share that really runs in integers.
 
     python benchmarks/int8.py PHOTOS [--cache C] [--recipe R] [--name NAME] [--csv FILE] [--peer-python PROGRAM=PYTHON]
 
-Builds what is not in the cache yet, up to the model files (KERAS_HOME must be as it was then: local weight files are
-part of the cache's keys). All routes begin from the same distilled student and see the same calibration photos or the
-same training photos; every file is run on the whole test split. edgetl's PTQ and QAT are one recipe with another
-quantize.scheme. Rows of the same NAME are replaced in the CSV, others stay: several builds end in one table.
+Builds what is missing in the cache, up to the model files (KERAS_HOME must be the same as in earlier runs: local weight files
+are part of the cache's keys). All routes start from the same distilled student and use the same calibration photos or the
+same training photos; every file is run on the whole test split. edgetl's PTQ and QAT are the same recipe with different
+quantize.scheme. Rows with the same NAME are replaced in the CSV file, others stay: one table can hold several builds.
 
 drop_pp: points of top-1 lost to float32 on the same runtime, with the paired 95% interval. p50_ms and time_to_float32:
-one thread, sessions in turns, processor time. integer_share: of the multiply-accumulates, after the runtime's own
-rewriting; ops_left: see integer_share.py.
+one thread, sessions in turns, processor time. integer_share: share of the multiply-accumulates, after the
+runtime's own rewriting. ops_left: see integer_share.py.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ HEADER = [
     "machine",
 ]
 _ON_SCREEN = slice(1, HEADER.index("tool"))
-# What the runtimes raise for a file they will not open or run; ONNX Runtime's have no common class of their own.
+# Exceptions of the runtimes for a file that they refuse to open or run; ONNX Runtime's have no common base class.
 _REFUSALS = (
     ValueError,
     RuntimeError,
@@ -81,13 +81,13 @@ _REFUSALS = (
 
 
 def normalized(spec: ModelSpec, samples: Samples, view: View) -> Iterator[Any]:
-    """Batches float32 [n, size, size, 3] as the net sees them."""
+    """Batches float32 [n, size, size, 3], normalized for the net."""
     for pixels, _ in iterate(evaluation_batches(samples, view)):
         yield np.asarray(spec.normalization.apply(pixels.numpy()), np.float32)
 
 
 def training_of(data: SplitDataset, recipe: Recipe, view: View) -> dict[str, Any]:
-    """What peers/tfmot_qat.py trains on: the photos and views of edgetl's own quantize stage, at TFMOT's usual rate."""
+    """The training options of peers/tfmot_qat.py: photos and views of edgetl's own quantize stage, TFMOT's usual rate."""
     return {
         "paths": [str(path) for path in data.train.paths],
         "labels": data.train.labels.tolist(),
@@ -102,7 +102,7 @@ def training_of(data: SplitDataset, recipe: Recipe, view: View) -> dict[str, Any
 
 
 def open_routes(routes: list[Route]) -> tuple[dict[int, Any], dict[int, str]]:
-    """Position -> session, and position -> why there is none."""
+    """(Position -> session, position -> why there is none)."""
     sessions: dict[int, Any] = {}
     refused = {i: route.why for i, route in enumerate(routes) if route.file is None}
     for i, route in enumerate(routes):
@@ -128,7 +128,7 @@ def predict(sessions: dict[int, Any], refused: dict[int, str], batches: Iterator
 
 
 def measure_times(sessions: Mapping[int, Any]) -> dict[int, Times]:
-    """Position -> times in rounds, visits of about 0.2 s of the slowest session."""
+    """Position -> times in rounds; a visit of the slowest session takes about 0.2 s."""
     named = {str(i): session for i, session in sessions.items()}
     first = time_in_rounds(named, rounds=1, runs=5)
     slowest = max(p50(times.processor) for times in first.values())
@@ -137,7 +137,7 @@ def measure_times(sessions: Mapping[int, Any]) -> dict[int, Times]:
 
 
 def row_of(route: Route, whole: Any, reference: Any, labels: Any, times: Times, reference_times: Times) -> list[Any]:
-    """The cells from top1 to why. whole, reference: outputs of this file and of float32 on the same runtime."""
+    """The cells from top1 to why. whole, reference: outputs of this file, and of float32 on the same runtime."""
     assert route.file is not None
     ours, floats = whole.argmax(axis=1), reference.argmax(axis=1)
     right, float_right = ours == labels, floats == labels
@@ -162,10 +162,14 @@ def main() -> None:
     parser.add_argument("photos")
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--recipe", type=Path)
-    parser.add_argument("--name", default="", help="of this build in the table; else the student's backbone")
+    parser.add_argument("--name", default="", help="name of this build in the table; default: the student's backbone")
     parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
     parser.add_argument(
-        "--peer-python", action="append", default=[], metavar="PROGRAM=PYTHON", help="runs one of peers/ (no .py)"
+        "--peer-python",
+        action="append",
+        default=[],
+        metavar="PROGRAM=PYTHON",
+        help="the Python that runs a program of peers/ (without .py)",
     )
     arguments = parser.parse_args()
     tables = read_recipe(arguments.recipe) if arguments.recipe else {}

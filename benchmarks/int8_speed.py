@@ -2,11 +2,11 @@
 
     python benchmarks/int8_speed.py [--repeats N] [--csv FILE]
 
-The nets have random weights and the ranges of random images: integers take their time whatever they are. What is timed
-are the files that a build ships, written by the same code, and beside them "converter float32": the same net by
-TensorFlow's own converter, without what edgetl does to make float32 faster too. Latencies are taken in turns, in rounds. p50_ms and ratio
-are of processor time, which a busy neighbour does not lengthen; wall_ratio is of the clock on the wall, and the two
-agree on an idle machine. Each repeat is a run of its own: sessions opened anew, rounds shuffled anew.
+The nets have random weights and the ranges of random images: the time does not depend on the values. The timed files are
+those that a build ships, written by the same code, and "converter float32": the same net by TensorFlow's own converter,
+without edgetl's changes that make float32 faster too. Sessions take turns, in rounds. p50_ms and ratio are of processor time,
+which other work on the machine does not lengthen; wall_ratio is of wall-clock time, and the two agree on an idle machine. Each
+repeat is a separate run, with new sessions and a new order of rounds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from edgetl.runtimes import load_runtime
 from edgetl.stages.workbench import input_range
 from edgetl.training.norm import estimate_batch_norm
 
-# Backbone, input size, rounds, runs a round: some 20 s of timing each.
+# Backbone, input size, rounds, runs per round: about 20 s of timing each.
 NETS = (("mobilenetv2-1.0", 224, 40, 20), ("mobilenetv2-0.35", 192, 40, 50), ("densenet121", 224, 20, 8))
 HEADER = [
     "backbone",
@@ -79,7 +79,7 @@ COMPARISONS = (
 
 
 def write_files(backbone: str, size_px: int, folder: Path) -> Any:
-    """The four files of FILES in `folder`; gives one normalized image [1, size_px, size_px, 3]."""
+    """Write the files of FILES to `folder`; return one normalized image [1, size_px, size_px, 3]."""
     set_seeds(0)
     spec = ModelSpec(backbone, size_px, 5)
     model = build_classifier(spec)
@@ -110,7 +110,7 @@ def write_files(backbone: str, size_px: int, folder: Path) -> Any:
 
 
 def _learn_norms(model: Any) -> None:
-    """Factors and constants as if learned: as they begin, 1 and 0, converters leave out what a trained net computes."""
+    """Set factors and constants as if learned: with the initial 1 and 0, converters leave out work that a trained net has."""
     random = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
@@ -147,7 +147,7 @@ def main() -> None:
                 for slow, fast in COMPARISONS:
                     first, second = times[slow], times[fast]
                     low, high = ratio_interval(first.processor, second.processor)
-                    # Of the int8 file that the row is about: ONNX Runtime's where int8 meets int8.
+                    # Of the row's int8 file; if both are int8, ONNX Runtime's.
                     share = shares[slow if "int8" in slow else fast]
                     table.append(
                         [

@@ -1,6 +1,6 @@
-"""Which part of a net a runtime really computes in integers: of the graph after the runtime's own rewriting.
+"""The part of a net that a runtime really computes in integers, in the graph after the runtime's own rewriting.
 
-What a file says of itself is not it: ONNX Runtime runs a quantized graph's convolution in float where its pattern of
+The file alone does not show it: ONNX Runtime runs a quantized graph's convolution in float if its pattern of
 QuantizeLinear and DequantizeLinear does not match, and LiteRT's delegate leaves single ops to slower kernels.
 """
 
@@ -39,15 +39,15 @@ _ORT_OPS = {
 
 @dataclass(frozen=True)
 class IntegerShare:
-    """share: of the multiply-accumulates of convolutions and dense layers, 0 to 1. ops_left: how many ops are not where
-    an int8 net wants them: on LiteRT left by the delegate to builtin kernels, on ONNX Runtime giving a float tensor."""
+    """share: integer multiply-accumulates over all those of convolutions and dense layers, 0 to 1. ops_left: the number of ops
+    that slow an int8 net: on LiteRT left by the delegate to builtin kernels, on ONNX Runtime with a float output."""
 
     share: float
     ops_left: int
 
 
 def integer_share(model: Path) -> IntegerShare:
-    """Of a .tflite file on LiteRT's CPU, of an .onnx file on ONNX Runtime's."""
+    """The share of a .tflite file on LiteRT's CPU backend, or of an .onnx file on ONNX Runtime's."""
     return _of_litert(model) if model.suffix == ".tflite" else _of_ort(model)
 
 
@@ -78,8 +78,8 @@ def _of_litert(model: Path) -> IntegerShare:
 
 def _of_ort(model: Path) -> IntegerShare:
     levels = onnxruntime.GraphOptimizationLevel
-    # In the rewritten graph float convolutions may have channels padded to the block of their layout: what there is to
-    # compute is counted in the graph as written.
+    # In the rewritten graph float convolutions may have channels padded to the block of their layout, so the total is
+    # counted in the graph as written.
     total = sum(op.macs for op in _ops_run(model, levels.ORT_DISABLE_ALL))
     run = _ops_run(model, levels.ORT_ENABLE_ALL)
     integers = sum(op.macs for op in run if op.is_integer)
@@ -94,10 +94,12 @@ class _Op:
 
 
 def _ops_run(model: Path, level: Any) -> list[_Op]:
-    """What ONNX Runtime runs for one image, by its own profile."""
+    """The ops that ONNX Runtime runs for one image, according to its own profile."""
     named = onnx.load(model)
     for i, node in enumerate(named.graph.node):
-        node.name = f"{i}/{node.name}"  # the profile calls nodes by name; peers leave some without, or give one twice
+        node.name = (
+            f"{i}/{node.name}"  # the profile names nodes; peers' files have nodes without a name, or two with the same
+        )
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -128,7 +130,7 @@ def _ops_run(model: Path, level: Any) -> list[_Op]:
 def _ort_macs(node: Any, shapes: dict[str, tuple[int, ...]], run: dict[str, Any]) -> tuple[int, bool]:
     """Multiply-accumulates of one node as it ran, and whether it computes them in integers."""
     position, is_integer = _ORT_OPS[node.op_type]
-    # Constant weights are in the file; others are dequantized in every run, and the profile has seen their shape.
+    # Constant weights are in the file; others are dequantized in every run, and the profile has their shape.
     name = node.input[position]
     weights = shapes[name] if name in shapes else next(iter(run["input_type_shape"][position].values()))
     out = int(np.prod(next(iter(run["output_type_shape"][0].values()))))

@@ -1,11 +1,11 @@
-"""edgetl bench beside each runtime's own tool on the same files: do the medians agree within 5%?
+"""edgetl bench compared with each runtime's own tool on the same files: do the medians agree within 5%?
 
     python benchmarks/latency.py [--repeats N] [--seconds S] [--openvino-python PYTHON] [--csv FILE]
 
 MobileNetV2 1.0 at 224 px with random weights, the files that a build ships, one thread. In every repeat each file is
-timed by `edgetl bench` (the command, as a user runs it) and by the other tool, one right after the other and in turns
-which of them is first; a ratio is taken within a repeat. OpenVINO's wheel of ONNX Runtime lies in the same folder as any
-other: it needs an environment of its own with onnxruntime-openvino, openvino and edgetl, named by --openvino-python.
+timed by `edgetl bench` (the command, as a user runs it) and by the other tool, one directly after the other, alternating
+which is first; ratios are computed within a repeat. All wheels of ONNX Runtime install into the same folder, so OpenVINO's
+needs its own environment with onnxruntime-openvino, openvino and edgetl, given by --openvino-python.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Tool:
 
 
 def run(command: list[str]) -> str:
-    """What a program prints; its errors too when it fails."""
+    """Run a program and return its output. Exits with its output and errors if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
@@ -71,9 +71,9 @@ def run(command: list[str]) -> str:
 
 
 def edgetl_bench(file: Path, backend: str, seconds: float, python: str) -> tuple[float, float]:
-    """(median in milliseconds, seconds that the command took besides warming up and timing)."""
+    """(median in milliseconds, seconds that the command took in addition to warming up and timing)."""
     begun = time.monotonic()
-    # A width that is not reached: as many seconds as the other tool has.
+    # A width that is never reached, so that both tools measure for the same number of seconds.
     command = [
         python,
         "-m",
@@ -127,7 +127,7 @@ def benchmark_app(python: str) -> Callable[[Path, float], float]:
             "-hint",
             "none",
         ]
-        # float32 as ONNX Runtime computes it; by itself OpenVINO takes bfloat16 where the processor has it.
+        # float32 as ONNX Runtime computes it; by default OpenVINO uses bfloat16 if the processor has it.
         text = run([*command, "-nthreads", "1", "-nstreams", "1", "-t", str(round(seconds)), "-infer_precision", "f32"])
         match = re.search(r"Median:\s+([0-9.]+) ms", text)
         if match is None:
@@ -192,7 +192,7 @@ def main() -> None:
         csv.writer(stream).writerows([HEADER, *table])
     print_table(HEADER, table)
     print(
-        f"edgetl bench took {statistics.median(besides):.2f} s besides warming up and timing (largest {max(besides):.2f})"
+        f"edgetl bench took {statistics.median(besides):.2f} s in addition to warming up and timing (largest {max(besides):.2f})"
     )
 
 

@@ -1,6 +1,6 @@
-"""Ways from one float student to int8: edgetl's own by its pipeline, each peer by a program of its own.
+"""Ways from one float student to int8: edgetl's own by its pipeline, each peer by a separate program.
 
-A peer runs as a subprocess, so that a crash, a missing package or a net it cannot quantize is a route that says why.
+A peer runs as a subprocess, so that a crash, a missing package or a net it cannot quantize becomes a route with the reason.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TIMEOUT_S = 3 * 3600.0
 
 @dataclass(frozen=True)
 class Route:
-    """One way to one file. why: why there is no file; tool: what made it, with its version."""
+    """One way to one file. why: the reason if there is no file. tool: the program that wrote it, with its version."""
 
     name: str
     runtime: str
@@ -37,7 +37,7 @@ class Route:
 
 
 class Lines:
-    """A build shown as one line a stage and a line a note: a Display and a Progress at once."""
+    """A Display and a Progress in one: a build shown as one line per stage and one line per note."""
 
     @contextmanager
     def stage(self, position: int, count: int, name: str) -> Any:
@@ -59,20 +59,20 @@ class Lines:
 
 @dataclass(frozen=True)
 class Builds:
-    """What edgetl made of one recipe. made: "PTQ" and "QAT" -> step name -> artifact, up to the export. failed: of a
-    scheme that came to nothing, why."""
+    """The builds of one recipe. made: "PTQ" and "QAT" -> step name -> artifact, up to the export. failed: scheme -> why it
+    has no files."""
 
     made: Mapping[str, Mapping[str, Artifact]]
     failed: Mapping[str, str]
 
     @property
     def common(self) -> Mapping[str, Artifact]:
-        """Steps that all schemes share: their options differ in quantize.scheme alone. And the float files."""
+        """The steps that all schemes share (they differ only in quantize.scheme), and the float files."""
         return next(iter(self.made.values()))
 
 
 def build_schemes(tables: Mapping[str, Any], source: Source, store: Store) -> Builds:
-    """Both schemes of the recipe. Raises CollapseError or TrainingError when neither leaves files: there is nothing to compare then."""
+    """Build both schemes of the recipe. Raises CollapseError or TrainingError if neither gives files to compare."""
     made, failed = {}, {}
     for scheme in ("ptq", "qat"):
         plan = plan_for(
@@ -109,7 +109,7 @@ def peer_routes(
 ) -> list[Route]:
     """Every peer on the same student and photos. training: see peers/tfmot_qat.py; calibration: the .npy file.
 
-    pythons: program name -> the Python that runs it, where that is not this one.
+    pythons: program name -> the Python that runs it, if it is not this one.
     """
     student, float_onnx = str(built["distill"].path), str(built["export"].path / "student.float32.onnx")
     float_tflite = str(built["export"].path / "student.float32.tflite")
@@ -142,7 +142,7 @@ def peer_routes(
 
 
 def run_peer(program: str, arguments: Sequence[str], python: str) -> tuple[str, str]:
-    """(what it is with its version, "") or ("", why it failed)."""
+    """(The peer's name and version, "") or ("", why it failed)."""
     try:
         run = subprocess.run(
             [python, str(PEERS / f"{program}.py"), *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S
@@ -169,7 +169,7 @@ def why_of(stderr: str) -> str:
 
 
 def without_paths(text: str, most: int = 300) -> str:
-    """Where things lie on one machine is nobody else's business, and not the reason.
+    """A message without the folders of this machine: they are private and not part of the reason.
 
     >>> without_paths("cannot open /a/b/net.onnx")
     'cannot open net.onnx'

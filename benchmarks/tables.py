@@ -1,4 +1,4 @@
-"""A table on the screen, and one on disk that several runs fill."""
+"""A table on the screen, and a CSV table that several runs fill."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def put_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write rows into a CSV in place of those whose first cell is the same; others stay where they are.
+    """Write rows into a CSV file in place of the rows with the same first cell; other rows stay.
 
-    Raises ValueError when the file has other columns: it is of another version, and mixing them would mislabel figures.
+    Raises ValueError if the file has other columns: it is of another version, and mixing them would mislabel figures.
     """
     kept: list[list[str]] = []
     if path.is_file():
         with path.open(newline="") as stream:
             first, *kept = list(csv.reader(stream)) or [list(header)]
         if first != list(header):
-            raise ValueError(f"{path} has other columns than this program writes: move it away")
+            raise ValueError(f"{path} has other columns than this program writes: move it elsewhere")
     names = {str(row[0]) for row in rows}
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows([header, *(row for row in kept if row[0] not in names), *rows])

@@ -1,4 +1,4 @@
-"""Latencies of several open models, compared by ratio: in turns, and by processor time, because the machine is shared."""
+"""Latencies of several open models, compared by ratio: in turns and in processor time, because the machine is shared."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Rounds = list[list[float]]
 
 @dataclass
 class Times:
-    """A list a round of the milliseconds of each run, by two clocks. wall: what an app waits. processor: what the
-    process computed, all its threads together; of a session with one thread the same as wall on an idle machine, and
-    on a shared one free of the time that others were given."""
+    """The milliseconds of each run by two clocks, one list per round. wall: the time an app waits. processor: the time the
+    process computed, summed over its threads; for one thread it equals wall on an idle machine, and on a shared machine it
+    excludes the time that others used."""
 
     wall: Rounds = field(default_factory=list)
     processor: Rounds = field(default_factory=list)
@@ -25,8 +25,8 @@ class Times:
 def time_in_rounds(sessions: Mapping[str, Any], *, rounds: int, runs: int, seed: int = 0) -> dict[str, Times]:
     """Name -> its times. Each session has one thread and an image set.
 
-    Every round visits every session once, in an order of its own, so that what disturbs the machine for longer than a
-    visit disturbs all of them, and none always follows the same neighbour.
+    Every round visits every session once, in a new random order: a disturbance longer than a visit affects all of them,
+    and no session always follows the same one.
     """
     order = list(sessions)
     shuffled = random.Random(seed)
@@ -39,7 +39,7 @@ def time_in_rounds(sessions: Mapping[str, Any], *, rounds: int, runs: int, seed:
 
 
 def visit(session: Any, times: Times, runs: int) -> None:
-    """Add one round. Five runs that are not counted bring this net's weights back into the processor's caches."""
+    """Add one round. Five uncounted runs first bring the net's weights back into the processor's caches."""
     for _ in range(5):
         session.invoke()
     wall, processor = [], []
@@ -60,7 +60,7 @@ def p50(rounds: Rounds) -> float:
 def ratio_interval(numerator: Rounds, denominator: Rounds, *, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95% interval of p50(numerator) / p50(denominator), by bootstrap over rounds (Efron 1979).
 
-    Whole rounds are drawn, the same ones for both: runs of one visit are not independent, and what slowed a round
+    Whole rounds are drawn, the same ones for both: runs of one visit are not independent, and a disturbance of a round
     slowed both.
 
     >>> ratio_interval([[2.0], [4.0]] * 20, [[1.0], [2.0]] * 20)[0] >= 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import inspect
 import os
 import re
@@ -19,7 +20,8 @@ import typer
 
 import edgetl
 from edgetl.commands.app import app
-from tests.texts import REPOSITORY, Text, parts, python_texts, texts
+from edgetl.runtimes.catalogue import targetable
+from tests.texts import REPOSITORY, Text, documents, parts, python_texts, texts
 
 README = REPOSITORY / "README.md"
 if not (REPOSITORY / "benchmarks").is_dir():
@@ -38,6 +40,7 @@ def _walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 COMMANDS: dict[tuple[str, ...], set[str]] = dict(_walk(TREE))
+GROUPS = {path[:-1] for path in COMMANDS if path}
 EVERY_OPTION = set().union(*COMMANDS.values())
 
 # Options of programs that edgetl calls or that a text tells a user to call: an option that follows the program's name in
@@ -83,17 +86,22 @@ def commands_in(text: Text) -> Iterator[tuple[int, str]]:
         yield 0, text.text
 
 
+def _is_verb(word: str) -> bool:
+    """Whether a message is a sentence ("edgetl needs Python 3.11"), and not a command, perhaps a misspelt one."""
+    names = [path[0] for path in COMMANDS if len(path) == 1]
+    return word not in names and (word[:-1] in names or not difflib.get_close_matches(word, names, cutoff=0.75))
+
+
 def command_faults(text: Text) -> Iterator[str]:
     """Commands that do not exist, and options that their command does not have."""
     for position, line in commands_in(text):
         words = re.sub(r"^(?:[A-Z_]+=\S+ )?edgetl\b", "", line.split("#")[0]).split()
         path: tuple[str, ...] = ()
-        if text.kind == "string" and "`" not in text.text and words and (words[0],) not in COMMANDS:
-            # A sentence about edgetl: "edgetl needs Python 3.11".
+        if text.kind == "string" and "`" not in text.text and _is_verb(words[0]):
             continue
         while words and (*path, words[0].split("|")[0].rstrip(",.;:")) in COMMANDS:
             path = (*path, words.pop(0).rstrip(",.;:").split("|")[0])
-        if words and re.fullmatch(r"[a-z]+", words[0]) and len(COMMANDS[path]) == 1 + (path == ()):
+        if words and re.fullmatch(r"[a-z]+", words[0]) and path in GROUPS:
             yield f"{text.place(position)}: no command `edgetl {' '.join((*path, words[0]))}`"
         for option in _OPTION.findall(" ".join(words)):
             if option not in COMMANDS[path]:
@@ -145,6 +153,11 @@ def path_faults(text: Text) -> Iterator[str]:
             if text.text[: match.start()].endswith(("://", "out/")):
                 continue
             bases = [REPOSITORY, text.file.parent]
+            if f"file={path}\n" in text.text:  # a file that the document itself tells to add
+                continue
+            if text.file == REPOSITORY / "edgetl/README.md" and "/" not in path:
+                # The map names files beside their room.
+                bases += [each for each in text.file.parent.rglob("*") if each.is_dir()]
             if text.kind != "document":
                 # Code says "command.py" for the one of each command, and "quantization/ties.py" for its neighbours.
                 bases += [
@@ -186,6 +199,7 @@ def test_texts_name_only_what_exists(part: str) -> None:
         ("edgetl/commands/bench/run.py", 'fix = f"name {1} with --student"'),
         ("edgetl/core/store.py", 'fix = "`edgetl cache purge` empties it"'),
         ("edgetl/core/store.py", 'fix = f"edgetl data ftech {1}"'),
+        ("edgetl/core/store.py", 'fix = f"edgetl docter"'),
         ("edgetl/core/store.py", 'fix = "pip install x --upgarde"'),
         ("edgetl/core/store.py", "# see targets/REDME.md"),
         ("edgetl/core/store.py", '"""See edgetl/stages/plann.py."""'),
@@ -326,6 +340,16 @@ def test_make_targets_that_are_named_exist() -> None:
     assert named <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
 
 
+@pytest.mark.parametrize("document", documents(), ids=lambda text: str(text.file.relative_to(REPOSITORY)))
+def test_links_lead_to_files_and_headings(document: Text) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", document.text):
+        file = document.file.parent / target if target else document.file
+        assert file.is_file(), f"{document.file.name} links to {target}"
+        headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in anchors, f"{document.file.name} links to #{anchor}"
+
+
 def test_extras_that_are_named_exist() -> None:
     extras = set(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     named = {
@@ -346,3 +370,10 @@ def test_the_python_example_calls_the_api_as_it_is() -> None:
     for call in calls:
         function = getattr(edgetl, call.func.attr)  # type: ignore[attr-defined]
         inspect.signature(function).bind(*call.args, **{one.arg: one.value for one in call.keywords})
+
+
+def test_the_readme_names_the_runtimes_that_take_no_more_than_int8() -> None:
+    (listed,) = re.findall(
+        r"goes beyond int8 only\s+if the target's runtimes support it \(([^)]+) do not\)", README.read_text()
+    )
+    assert re.findall(r"`([^`]+)`", listed) == [name for name, one in targetable().items() if not one.int16]

@@ -2,7 +2,7 @@
 
 python nncf_ptq.py FLOAT.onnx CALIBRATION.npy OUT.onnx [performance | mixed]
 
-Calibration: normalized images, float32 [n, h, w, 3]. The preset is NNCF's own default when none is named.
+Calibration: normalized images, float32 [n, h, w, 3]. Without a preset NNCF uses its default.
 """
 
 from __future__ import annotations

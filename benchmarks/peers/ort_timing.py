@@ -1,7 +1,7 @@
 """ONNX Runtime's own timing of a model: python ort_timing.py MODEL SECONDS [--profile]. Prints the median, in ms.
 
-A bare session, as ONNX Runtime's documentation opens one, run in a loop. --profile: the `model_run` events of its
-profiler instead, which hold what the profiler itself costs.
+A plain session, opened as in ONNX Runtime's documentation, run in a loop. --profile: the `model_run` events of its
+profiler instead, which include the profiler's own cost.
 """
 
 import json
@@ -35,5 +35,5 @@ with tempfile.TemporaryDirectory() as folder:
     if profiled:
         events = json.loads(Path(session.end_profiling()).read_text())
         times = [event["dur"] / 1e3 for event in events if event.get("name") == "model_run"]
-# The first fifth warms up.
+# The first fifth is warm-up.
 print(statistics.median(times[len(times) // 5 :]))

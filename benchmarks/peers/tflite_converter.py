@@ -1,4 +1,4 @@
-"""TensorFlow Lite's converter: post-training quantization to integers throughout.
+"""TensorFlow Lite's converter: post-training quantization, with all ops in integers.
 
 python tflite_converter.py STUDENT CALIBRATION.npy OUT.tflite
 

@@ -1,10 +1,10 @@
-"""TensorFlow Model Optimization's quantization-aware training by its defaults, exported both ways.
+"""TensorFlow Model Optimization's quantization-aware training with its defaults, exported to TFLite and ONNX.
 
 python tfmot_qat.py STUDENT TRAINING.json OUT.tflite OUT.onnx
 
 STUDENT: the folder of a distill artifact. TRAINING.json: {paths, labels, n_classes, view, augment, batch_size, seed,
-epochs, learning_rate}. The views are those that edgetl's own quantize stage would train on; the loss is the labels'
-cross-entropy and the rest is what TFMOT's guide does: quantize_model, compile, fit, convert.
+epochs, learning_rate}. The views are those that edgetl's own quantize stage would train on; the loss is the cross-entropy
+of the labels; the rest follows TFMOT's guide: quantize_model, compile, fit, convert.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def data_check(
         table.add_row(label, str(count))
     console = stdout()
     console.print(table)
-    console.print(f"{len(good)} photos can be used, {duplicates} copies dropped, {len(offenders)} left out.")
+    console.print(f"photos that can be used: {len(good)}; copies dropped: {duplicates}; left out: {len(offenders)}")
     for offender in offenders:
         console.print(f"  left out: {offender.what}: {offender.why}", markup=False, soft_wrap=True)
 

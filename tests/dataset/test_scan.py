@@ -1,4 +1,4 @@
-"""What a data set may be, and what it is told when it is not."""
+"""What a data set may be, and the messages about one that is not."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_every_bad_file_is_in_one_message(make_folder, check):
     assert message.count("      fix: ") == len(BAD_FILES) + 1
 
 
-def test_skip_bad_leaves_out_the_bad_ones_and_tells_which(make_folder, check):
+def test_skip_bad_leaves_out_the_bad_ones_and_names_them(make_folder, check):
     photos = make_folder(TWO_CLASSES)
     for number, (data, _) in enumerate(BAD_FILES.values()):
         (photos / "dogs" / f"bad-{number}.jpg").write_bytes(data)
@@ -102,8 +102,8 @@ def test_skip_bad_leaves_out_the_bad_ones_and_tells_which(make_folder, check):
     assert {offender.what for offender in left_out} == {f"{photos}/dogs/bad-{n}.jpg" for n in range(len(BAD_FILES))}
 
 
-def test_the_pixel_bomb_would_be_refused_otherwise_if_it_were_decoded(tmp_path):
-    """What makes the case above mean something: the same file under the limit is found out by decoding."""
+def test_the_pixel_bomb_would_be_refused_for_another_reason_if_it_were_decoded(tmp_path):
+    """Shows that the case above tests the limit: the same file under the limit is refused when it is decoded."""
     from edgetl.tasks.photos.decode import why_refused
 
     (tmp_path / "small.png").write_bytes(png_claiming(600, 600))
@@ -130,7 +130,7 @@ print(len(kept), [(offender.what, offender.why) for offender in left_out])
 
 
 @pytest.mark.parametrize("skip_bad", [False, True], ids=["strict", "skip-bad"])
-def test_a_class_with_too_few_photos_is_told_how_many_it_takes(skip_bad, make_folder, check):
+def test_a_class_with_too_few_photos_is_reported_with_the_number_needed(skip_bad, make_folder, check):
     photos = make_folder({"cats": 10, "dogs": 7})
     with pytest.raises(DataError, match="class dogs\n.*7 usable photos; it takes at least 10 different ones") as caught:
         check(photos, skip_bad=skip_bad)
@@ -139,7 +139,7 @@ def test_a_class_with_too_few_photos_is_told_how_many_it_takes(skip_bad, make_fo
     assert "class cats" not in str(caught.value)
 
 
-def test_photos_that_nothing_is_trained_on_may_be_few_and_of_one_class(make_folder, index):
+def test_photos_that_are_not_for_training_may_be_few_and_of_one_class(make_folder, index):
     listing = list_photos(make_folder({"cats": 1}), index)
     kept, _ = validate(listing, index, skip_bad=False, to_train=False)
     assert [photo.label for photo in kept] == ["cats"]
@@ -154,13 +154,13 @@ def test_copies_do_not_make_a_class_large_enough(make_folder, check):
         check(photos)
 
 
-def test_the_smallest_class_that_is_accepted_is_the_one_that_is_asked_for(make_folder, check):
+def test_the_smallest_accepted_class_is_the_size_that_the_message_asks_for(make_folder, check):
     kept, _ = check(make_folder({"cats": MIN_PHOTOS_PER_CLASS, "dogs": MIN_PHOTOS_PER_CLASS}))
     assert len(kept) == 2 * MIN_PHOTOS_PER_CLASS
 
 
 @pytest.mark.parametrize("skip_bad", [False, True], ids=["strict", "skip-bad"])
-def test_bad_files_and_bad_classes_are_told_together(skip_bad, make_folder, check):
+def test_bad_files_and_bad_classes_are_reported_together(skip_bad, make_folder, check):
     photos = make_folder({"cats": 10, "dogs": 10, "birds": 2})
     (photos / "dogs" / "bad.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="2 things to mend") as caught:
@@ -189,7 +189,7 @@ def test_a_class_does_not_vanish_because_none_of_its_files_can_be_listed(make_fo
         check(photos, skip_bad=True)
 
 
-def test_no_usable_photo_at_all_is_told(make_folder, check):
+def test_no_usable_photo_at_all_is_reported(make_folder, check):
     photos = make_folder({"cats": 0, "dogs": 0})
     for name in ("cats", "dogs"):
         (photos / name).mkdir(parents=True)
@@ -221,25 +221,25 @@ def test_a_class_name_that_labels_txt_cannot_hold_is_refused(name, make_folder, 
 # --- nothing to list ---------------------------------------------------------------------------------------------
 
 
-def test_a_missing_path_is_told(tmp_path, check):
+def test_a_missing_path_is_reported(tmp_path, check):
     with pytest.raises(DataError, match="There is no .*/nowhere") as caught:
         check(tmp_path / "nowhere")
     assert caught.value.exit_code == 4
 
 
-def test_an_empty_folder_is_told(tmp_path, check):
+def test_an_empty_folder_is_reported(tmp_path, check):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="There are no photos in .*/empty"):
         check(tmp_path / "empty")
 
 
-def test_photos_beside_each_other_without_class_folders_are_told(tmp_path, make_photo, check):
+def test_photos_without_class_folders_are_reported(tmp_path, make_photo, check):
     make_photo(tmp_path / "flat" / "a.jpg")
     with pytest.raises(DataError, match="no class folders with files in them"):
         check(tmp_path / "flat")
 
 
-def test_a_single_file_that_is_no_csv_is_told(tmp_path, make_photo, check):
+def test_a_single_file_that_is_not_a_csv_is_reported(tmp_path, make_photo, check):
     with pytest.raises(DataError, match="neither a folder nor a .csv file"):
         check(make_photo(tmp_path / "one.jpg"))
 
@@ -337,7 +337,7 @@ def test_photos_in_subfolders_belong_to_the_class(make_folder, make_photo, check
     assert Counter(photo.label for photo in kept) == {"cats": 11, "dogs": 10}
 
 
-def test_a_link_to_a_folder_inside_of_a_class_is_told_not_passed_over(make_folder, check, tmp_path):
+def test_a_link_to_a_folder_inside_a_class_is_reported(make_folder, check, tmp_path):
     photos = make_folder(TWO_CLASSES)
     elsewhere = make_folder({"more": 3}, tmp_path / "elsewhere")
     (photos / "cats" / "more").symlink_to(elsewhere / "more")
@@ -354,7 +354,7 @@ def test_unicode_names_of_classes_and_files_are_kept(make_folder, make_photo, ch
     assert len(kept) == 41
 
 
-def test_a_file_name_that_is_not_utf8_is_no_obstacle(make_folder, make_photo, check):
+def test_a_file_name_that_is_not_utf8_is_accepted(make_folder, make_photo, check):
     photos = make_folder(TWO_CLASSES)
     odd = Path(os.fsdecode(os.fsencode(photos) + b"/cats/caf\xe9.jpg"))
     make_photo(odd)
@@ -393,7 +393,7 @@ def test_a_csv_lists_photos_labels_and_splits(make_folder, make_photo, check):
     assert left_out == []
 
 
-def test_a_csv_without_its_columns_is_told_what_its_first_line_reads(make_folder, check):
+def test_a_csv_without_its_columns_is_reported_with_its_first_line(make_folder, check):
     with pytest.raises(DataError, match="has no columns `path` and `label`") as caught:
         check(csv_of(make_folder(TWO_CLASSES), header="file,class"))
     assert "its first line reads: file, class" in str(caught.value)
@@ -442,7 +442,7 @@ def test_all_faults_of_a_csv_are_in_one_message(make_folder, check):
     ],
     ids=["empty", "header alone", "Latin-1", "binary"],
 )
-def test_a_file_that_is_no_csv_of_photos_is_told(content, why, tmp_path, check):
+def test_a_file_that_is_not_a_csv_of_photos_is_reported(content, why, tmp_path, check):
     (tmp_path / "photos.csv").write_bytes(content)
     with pytest.raises(DataError, match=why):
         check(tmp_path / "photos.csv")
@@ -461,7 +461,7 @@ def test_a_class_that_a_csv_puts_wholly_into_test_is_refused(make_folder, check)
 # --- the fingerprint ---------------------------------------------------------------------------------------------
 
 
-def test_the_fingerprint_does_not_depend_on_where_photos_lie_or_what_they_are_called(make_folder, index, tmp_path):
+def test_the_fingerprint_does_not_depend_on_the_paths_of_photos(make_folder, index, tmp_path):
     photos = make_folder(TWO_CLASSES)
     moved = tmp_path / "moved"
     for path in sorted(photos.rglob("*.jpg"), reverse=True):
@@ -511,7 +511,7 @@ def test_nothing_is_decoded_twice(make_folder, index):
     assert counts == [20, 0]
 
 
-def test_a_photo_that_is_replaced_is_looked_at_again(make_folder, make_photo, check):
+def test_a_replaced_photo_is_checked_again(make_folder, make_photo, check):
     photos = make_folder({"cats": 11, "dogs": 10})
     bad = photos / "cats" / "000.jpg"
     bad.write_bytes(b"broken")
@@ -521,7 +521,7 @@ def test_a_photo_that_is_replaced_is_looked_at_again(make_folder, make_photo, ch
     assert len(check(photos)[0]) == 21
 
 
-def test_a_photo_that_could_not_be_read_is_not_taken_for_a_bad_one_ever_after(make_folder, index):
+def test_a_photo_that_could_not_be_read_once_is_not_remembered_as_bad(make_folder, index):
     photos = make_folder({"cats": 11, "dogs": 10})
     listing = list_photos(photos, index)
     (photos / "cats" / "000.jpg").rename(photos.parent / "away.jpg")

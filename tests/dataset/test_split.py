@@ -46,8 +46,8 @@ def test_another_seed_is_another_split():
     assert split_photos(photos, **DEFAULT) != split_photos(photos, **{**DEFAULT, "seed": 1})
 
 
-def test_a_photo_more_moves_few_others():
-    """What a split by content is for: a grown data set keeps nearly all of its test photos."""
+def test_one_more_photo_moves_few_others():
+    """The purpose of a split by content: a data set that has grown keeps nearly all of its test photos."""
     photos = photos_of({"cats": 200, "dogs": 200})
     before = split_photos(photos, **DEFAULT)
     after = split_photos([*photos, *photos_of({"cats": 1}, tag="new")], **DEFAULT)
@@ -57,7 +57,7 @@ def test_a_photo_more_moves_few_others():
 @pytest.mark.parametrize(
     ("validate_fraction", "test_fraction", "expected"),
     [(0.1, 0.1, (160, 20, 20)), (0.2, 0.3, (100, 40, 60)), (0.0, 0.0, (198, 1, 1))],
-    ids=["a tenth each", "uneven", "nothing asked for: one each all the same"],
+    ids=["a tenth each", "uneven", "zero: still one each"],
 )
 def test_fractions_hold_in_every_class(validate_fraction, test_fraction, expected):
     photos = photos_of({"cats": 200, "dogs": 200})
@@ -68,14 +68,14 @@ def test_fractions_hold_in_every_class(validate_fraction, test_fraction, expecte
         assert tuple(found[label, side] for side in ("train", "validate", "test")) == expected
 
 
-def test_a_rare_class_is_on_every_side():
+def test_a_rare_class_is_in_every_split():
     photos = photos_of({"cats": 1000, "lynxes": 10})
     found = counts(photos, split_photos(photos, validate_fraction=0.01, test_fraction=0.01, seed=0))
     assert [found["lynxes", side] for side in ("train", "validate", "test")] == [8, 1, 1]
 
 
 @pytest.mark.parametrize("count", range(3, 30))
-def test_every_class_has_photos_on_every_side_whatever_the_fractions(count):
+def test_every_class_has_photos_in_every_split_whatever_the_fractions(count):
     photos = photos_of({"cats": count})
     for fractions in ((0.49, 0.5), (0.9, 0.09), (0.05, 0.94), (0.0, 0.99)):
         found = counts(photos, split_photos(photos, validate_fraction=fractions[0], test_fraction=fractions[1], seed=0))
@@ -92,7 +92,7 @@ def test_every_class_has_photos_on_every_side_whatever_the_fractions(count):
     ids=["both given", "validation is taken from train", "test is taken from train"],
 )
 @pytest.mark.parametrize("train", ["train", ""], ids=["train named", "train left empty"])
-def test_a_given_split_is_kept_and_what_it_lacks_comes_from_train(train, given, expected):
+def test_a_given_split_is_kept_and_a_missing_one_is_drawn_from_train(train, given, expected):
     photos = photos_of({"cats": 100}, train)
     if "validate" in given:
         photos += photos_of({"cats": 7}, "validate", tag="v")
@@ -103,7 +103,7 @@ def test_a_given_split_is_kept_and_what_it_lacks_comes_from_train(train, given, 
     assert all(assigned[photo.sha256] == photo.split for photo in photos if photo.split in given)
 
 
-def test_calibration_order_is_fixed_random_and_of_the_seed():
+def test_calibration_order_is_random_and_fixed_by_the_seed():
     digests = sorted(photo.sha256 for photo in photos_of({"cats": 50}))
     order = calibration_order(digests, 0)
     assert order == calibration_order(digests[::-1], 0)
@@ -150,7 +150,7 @@ def test_calibration_photos_are_training_photos_only(make_folder, tmp_path):
     assert all(path.parent.name == data.classes[label] for path, label in zip(chosen.paths, chosen.labels, strict=True))
 
 
-def test_the_split_artifact_is_the_same_wherever_the_photos_lie(make_folder, tmp_path):
+def test_the_split_artifact_does_not_depend_on_where_the_photos_are(make_folder, tmp_path):
     photos = make_folder({"cats": 12, "dogs": 12})
     shutil.copytree(photos, tmp_path / "elsewhere" / "deep")
     (first, _), (second, _) = (
@@ -160,7 +160,7 @@ def test_the_split_artifact_is_the_same_wherever_the_photos_lie(make_folder, tmp
     assert (first / "dataset.json").read_bytes() == (second / "dataset.json").read_bytes()
 
 
-def test_what_was_left_out_and_copies_are_in_the_artifact(make_folder, tmp_path):
+def test_photos_left_out_and_copies_are_in_the_artifact(make_folder, tmp_path):
     photos = make_folder({"cats": 12, "dogs": 12})
     shutil.copy(photos / "cats" / "000.jpg", photos / "cats" / "copy.jpg")
     (photos / "cats" / "bad.jpg").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""What a user is told, and with which exit code, when something is wrong. Runs the real command line."""
+"""Messages and exit codes for faults. Runs the real command line."""
 
 from __future__ import annotations
 
@@ -52,41 +52,39 @@ def test_every_bad_photo_is_in_one_message_and_none_is_lost(photos: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         pytest.param(
             ["build", "{photos}", "--target", "raspbery-pi-4"],
             2,
             "did you mean raspberry-pi-4",
-            id="a target that is misspelt",
+            id="a misspelt target",
         ),
         pytest.param(
             ["build", "{photos}", "--target", "{tmp}/typo.toml"],
             2,
             "did you mean model_bytes",
-            id="a key of a target that is misspelt",
+            id="a misspelt key of a target",
         ),
         pytest.param(
             ["build", "{photos}", "--target", "pixel-3", "--recipe", "{tmp}/typo-recipe.toml"],
             2,
             "known keys",
-            id="a key of a recipe that is misspelt",
+            id="a misspelt key of a recipe",
         ),
         pytest.param(
             ["build", "{photos}", "--target", "pixel-3", "--student", "resnet50"],
             2,
             "there is no such backbone",
-            id="a student that is none",
+            id="an unknown student",
         ),
         pytest.param(
             ["build", "{photos}", "--target", "pixel-3", "--weights", "{tmp}/none.h5"],
             3,
             "There is no weight file",
-            id="a weight file that is not there",
+            id="a missing weight file",
         ),
-        pytest.param(
-            ["build", "{tmp}/nowhere", "--target", "pixel-3"], 4, "There is no", id="photos that are not there"
-        ),
+        pytest.param(["build", "{tmp}/nowhere", "--target", "pixel-3"], 4, "There is no", id="missing photos"),
         pytest.param(
             ["build", "{photos}/cats", "--target", "pixel-3"], 4, "no photos", id="a folder without class folders"
         ),
@@ -99,15 +97,15 @@ def test_every_bad_photo_is_in_one_message_and_none_is_lost(photos: Path, tmp_pa
         pytest.param(["build", "{photos}"], 2, "--target", id="no target"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_exit_code(
-    arguments: list[str], code: int, said: str, photos: Path, tmp_path: Path
+def test_a_fault_is_reported_with_its_exit_code(
+    arguments: list[str], code: int, message: str, photos: Path, tmp_path: Path
 ) -> None:
     shown = edgetl("targets", "show", "pixel-3", "--toml", cache=tmp_path / "cache").stdout
     (tmp_path / "typo.toml").write_text(shown.replace('"pixel-3"', '"typo"', 1).replace("model_bytes", "model_byte", 1))
     (tmp_path / "typo-recipe.toml").write_text("[finetune]\nepoch = 3\n")
     done = edgetl(*[argument.format(photos=photos, tmp=tmp_path) for argument in arguments], cache=tmp_path / "cache")
     assert done.returncode == code, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 

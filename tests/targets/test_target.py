@@ -139,7 +139,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_named_with_what_would_be_right(fault, target_file):
+def test_a_fault_is_named_with_what_is_allowed(fault, target_file):
     old, new, why = FAULTS[fault]
     assert GOOD.count(old) == 1
     with pytest.raises(UsageError, match=why) as caught:
@@ -196,7 +196,7 @@ def test_a_name_that_is_not_the_files_is_refused(target_file):
     assert "camera.toml" in caught.value.fix and "other" in caught.value.fix
 
 
-def test_an_unknown_name_gets_the_nearest_and_the_known_ones():
+def test_an_unknown_name_is_reported_with_the_nearest_and_the_known_names():
     with pytest.raises(UsageError, match="There is no target named 'rasberry-pi4'") as caught:
         load_target("rasberry-pi4")
     assert "did you mean raspberry-pi-4?" in caught.value.fix
