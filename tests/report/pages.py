@@ -1,4 +1,4 @@
-"""A made-up report with a check of each status, and the page that is made of it, as a test reads it."""
+"""A made-up report with a check of each status, and its page as a test reads it."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _history(n_epochs: int, **more: Any) -> dict[str, Any]:
 def example_report(
     target: str = "raspberry-pi-4", classes: tuple[str, ...] = ("rose", EVIL), **change: Any
 ) -> dict[str, Any]:
-    """A report with a check of each status: what `edgetl build` would write of two small classes."""
+    """A report with a check of each status: what `edgetl build` would write for two small classes."""
     splits = [("train", 80), ("validate", 10), ("test", 10)]
     runs = {
         "student.float32.tflite": ("litert-cpu", 92, 1.5, [[46, 4], [4, 46]]),

@@ -1,4 +1,4 @@
-"""The confusion section: recall and precision are of the matrix, and a matrix of many classes is left out."""
+"""The confusion section: recall and precision follow from the matrix; a matrix of very many classes is left out."""
 
 from __future__ import annotations
 

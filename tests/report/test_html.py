@@ -1,4 +1,4 @@
-"""The page says what the report says, opens without a network, and is not a way in for what somebody called a class."""
+"""The page says what the report says, opens without a network, and no class name can break out of it."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_a_pair_of_several_checks_shows_its_worst_verdict() -> None:
 
 
 def _wider() -> dict[str, Any]:
-    """The same build where int8 could not keep to the budget: 16-bit activations, and an output that counts in 1/32768."""
+    """The same build where int8 exceeded the budget: 16-bit activations, and an output in steps of 1/32768."""
     report = json.loads(json.dumps(example_report()).replace("student.int8.", "student.int16x8."))
     for model in report["models"]:
         model["precision"] = "int16x8" if model["precision"] == "int8" else model["precision"]
