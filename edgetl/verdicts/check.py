@@ -83,6 +83,7 @@ def verdict(limit: float, interval: tuple[float, float]) -> Status:
     return "fail" if interval[0] > limit else "inconclusive"
 
 
+# Rows of measure.parity come as mappings: verdicts and measure are on one level and do not import each other.
 def drop_check(
     subject: str, limit_pp: float, pair: Mapping[str, Any], *, reference: str = "the float student"
 ) -> Check:

@@ -57,7 +57,7 @@ METRICS: dict[str, Metric] = {
     "latency_p90_ms": Metric("Latency", "90th percentile of single runs, batch of one", ms, _TWO_DIGITS, _ONE_DIGIT),
     "max_abs_probability": Metric(
         "Same probabilities",
-        "largest difference of any probability on any test photo, exported float file against the trained model",
+        "largest difference of any probability on any test photo, exported float file compared with the trained model",
         small,
         _ORDER,
     ),
@@ -90,7 +90,7 @@ METRICS: dict[str, Metric] = {
     ),
     "top1_error_up_to": Metric(
         "Better than one answer",
-        "largest top-1 error that is not ruled out, against the error of always answering the most frequent class",
+        "largest top-1 error that is not ruled out, compared with the error of always answering the most frequent class",
         _share_in_page,
         _share_in_terminal,
         _edge_of_share,

@@ -85,7 +85,7 @@ VERDICTS = (0, 6)
 
 @pytest.fixture(scope="module")
 def built(work: Path) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Two builds begun at once on one empty cache."""
+    """Two builds started at once on one empty cache."""
     pair = [
         subprocess.Popen(
             [*EDGETL, *build_command(work, out)],

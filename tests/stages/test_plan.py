@@ -39,7 +39,7 @@ def test_the_same_arguments_give_the_same_plan():
     assert all(len(key) == 64 for key in keys().values())
 
 
-# Values that are no defaults and will hardly become one.
+# Values that are not defaults, and will hardly become defaults.
 OPTIONS = {
     "how latency is measured": ({"verify": {"runs": 77}}, {"verify"}),
     "calibration photos": ({"calibration": {"photos": 9}}, {"quantize", "export", "verify"}),
@@ -71,7 +71,7 @@ def test_an_option_changes_the_keys_of_its_stage_and_of_what_follows(option):
     assert changed(recipe=recipe) == expected
 
 
-# Every option of [quantize] and [calibration], with a value that is no default, and the schemes that read it.
+# Every option of [quantize] and [calibration], with a value other than its default, and the schemes that read it.
 _TRAINED, _ALL = {"qat", "auto"}, {"ptq", "qat", "auto"}
 READ = {
     ("quantize", "epochs"): (9, _TRAINED),

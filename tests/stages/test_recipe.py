@@ -136,7 +136,7 @@ def test_every_effort_is_a_recipe(effort):
     assert (make_recipe(EFFORTS[effort]) == Recipe()) == (effort == "standard")
 
 
-# A net, a path and a number that a hasty writer of TOML gets wrong.
+# A net, a path and a number that careless TOML code writes wrongly.
 RECIPES = {
     "the default": {},
     "quick": EFFORTS["quick"],

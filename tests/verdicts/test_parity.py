@@ -36,7 +36,7 @@ def test_a_file_is_compared_with_the_limit_of_its_precision(kind):
     assert exit_code(checks, strict=False) == (6 if expected == "fail" else 0)
 
 
-# The int8 files of two formats hold one set of integers: what may differ is rounding, and it is counted in output steps.
+# The int8 files of two formats hold one set of integers: only rounding may differ, and it is counted in output steps.
 STEPS = {
     "rounding": ({"within_2_steps": 1.0, "max_steps": 1.5}, "pass", "pass"),
     "one photo in a thousand past two steps": ({"within_2_steps": 0.999, "max_steps": 8.0}, "pass", "pass"),

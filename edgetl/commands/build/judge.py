@@ -45,8 +45,8 @@ def judge(
         if target.is_this_machine():
             checks += _latency_checks(target, row["file"], measured)
         else:
-            found = (estimates or {}).get(row["file"])
-            checks += absent_latency_checks(target, row["file"], found, accept=accept_estimates)
+            estimated = (estimates or {}).get(row["file"])
+            checks += absent_latency_checks(target, row["file"], estimated, accept=accept_estimates)
     precision_of = {row["file"]: row["precision"] for row in models}
     checks += [check for pair in measurements["parity"] for check in parity_checks(pair, precision_of)]
     return checks
@@ -97,24 +97,24 @@ def _latency_check(subject: str, limit: float, threads: int, latency: Latency | 
     return Check("latency_p90_ms", subject, limit, latency["p90_ms"], (low, high), verdict(limit, (low, high)), reason)
 
 
-def absent_latency_checks(target: Target, file: str, found: Estimate | str | None, *, accept: bool) -> list[Check]:
+def absent_latency_checks(target: Target, file: str, estimated: Estimate | str | None, *, accept: bool) -> list[Check]:
     """The latency check on a machine that is not the target; none where the target has no limit.
 
-    found: the estimate, or why there is none. The check is unmeasured, with the estimate in its reason. accept: the
+    estimated: the estimate, or why there is none. The check is unmeasured, with the estimate in its reason. accept: the
     estimate's interval decides instead, and the reason says so.
     """
     limit = target.budget.latency_p90_ms
     if limit is None:
         return []
-    if isinstance(found, Estimate) and accept:
-        reason = f"estimated, not measured (--accept-estimates): {found.sentence()}"
-        low, high = found.p90_interval_ms
+    if isinstance(estimated, Estimate) and accept:
+        reason = f"estimated, not measured (--accept-estimates): {estimated.sentence()}"
+        low, high = estimated.p90_interval_ms
         return [
             Check(
                 "latency_p90_ms",
-                f"{file}@{found.runtime}",
+                f"{file}@{estimated.runtime}",
                 limit,
-                found.p90_ms,
+                estimated.p90_ms,
                 (low, high),
                 verdict(limit, (low, high)),
                 reason,
@@ -122,8 +122,8 @@ def absent_latency_checks(target: Target, file: str, found: Estimate | str | Non
             )
         ]
     reason = f"this machine is not a {target.device.description}, so its own latency does not count"
-    if isinstance(found, Estimate):
-        reason += f"; {found.sentence()}, for information only"
-    elif found is not None:
-        reason += f"; no estimate: {found}"
+    if isinstance(estimated, Estimate):
+        reason += f"; {estimated.sentence()}, for information only"
+    elif estimated is not None:
+        reason += f"; no estimate: {estimated}"
     return [Check("latency_p90_ms", file, limit, None, None, "unmeasured", reason)]

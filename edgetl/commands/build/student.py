@@ -50,7 +50,7 @@ class Candidate:
 
     def p90_high_ms(self) -> float | None:
         """The largest upper end over the targets."""
-        return max((made.p90_interval_ms[1] for made in self.estimates if made), default=None)
+        return max((estimated.p90_interval_ms[1] for estimated in self.estimates if estimated), default=None)
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ class StudentChoice:
             f"student {self.backbone} at {self.input_size_px} px, chosen from {self.considered}: {self.macs / 1e6:.0f} million "
             f"MACs, a file of about {self.model_bytes / 1e6:.2g} MB; {self.reason}"
         )
-        for made in self.estimates:
-            text += f". {made.target}: {made.sentence()}, limit {made.limit_p90_ms:g} ms"
+        for estimated in self.estimates:
+            text += f". {estimated.target}: {estimated.sentence()}, limit {estimated.limit_p90_ms:g} ms"
         return text + "."
 
 
 def take_auto(tables: Mapping[str, Any]) -> tuple[dict[str, Any], Auto | None]:
-    """A recipe's tables without `student.backbone = "auto"`, and the request it made; None where it names a student."""
+    """A recipe's tables without `student.backbone = "auto"`, and its request; None where it names a student."""
     student, dataset = tables.get("student"), tables.get("dataset")
     if not isinstance(student, dict) or student.get("backbone") != AUTO:
         return dict(tables), None
@@ -104,8 +104,8 @@ def candidates(recipe: Recipe, targets: Sequence[Target], classes: int, sizes: S
             name = f"{_STUDENTS}-{width}"
             macs = sum(op.macs for op in net_ops(name, size, classes))
             bytes_of = max(estimated_bytes(name, size, classes, target.precision) for target in targets)
-            made = tuple(_estimate(name, size, classes, target) for target in targets)
-            found.append(Candidate(name, size, macs, bytes_of, made))
+            estimated = tuple(_estimate(name, size, classes, target) for target in targets)
+            found.append(Candidate(name, size, macs, bytes_of, estimated))
     return sorted(found, key=lambda candidate: -candidate.macs)
 
 
@@ -121,14 +121,14 @@ def estimated_bytes(backbone: str, input_size_px: int, classes: int, precision: 
 def _estimate(backbone: str, size: int, classes: int, target: Target) -> Estimate | None:
     if target.budget.latency_p90_ms is None:
         return None
-    made = estimate(load_of_net(backbone, size, classes, target), target, target.runtimes[0])
-    if isinstance(made, str):
+    estimated = estimate(load_of_net(backbone, size, classes, target), target, target.runtimes[0])
+    if isinstance(estimated, str):
         raise UsageError(
             f"No student can be chosen for {target.name}: there is no latency to choose by.",
-            why=made,
+            why=estimated,
             fix="name one with --student, for example mobilenetv2-0.35",
         )
-    return made
+    return estimated
 
 
 def choose_student(
@@ -166,7 +166,7 @@ def choose_student(
         best.macs,
         best.model_bytes,
         len(found),
-        tuple(made for made in best.estimates if made),
+        tuple(estimated for estimated in best.estimates if estimated),
         reason,
     )
 
@@ -174,10 +174,10 @@ def choose_student(
 def _misfits(candidate: Candidate, targets: Sequence[Target]) -> list[str]:
     """The limits of the targets that a candidate exceeds, in words."""
     misfits = []
-    for target, made in zip(targets, candidate.estimates, strict=True):
+    for target, estimated in zip(targets, candidate.estimates, strict=True):
         limit = target.budget.latency_p90_ms
-        if made and limit is not None and made.p90_interval_ms[1] > limit:
-            low, high = made.p90_interval_ms
+        if estimated and limit is not None and estimated.p90_interval_ms[1] > limit:
+            low, high = estimated.p90_interval_ms
             misfits.append(f"is estimated at p90 {low:.3g} to {high:.3g} ms on {target.name}, whose limit is {limit:g}")
         if candidate.model_bytes > target.budget.model_bytes:
             misfits.append(

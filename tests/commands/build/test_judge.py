@@ -1,4 +1,4 @@
-"""What passes, what fails and what is not proven of a build, for each file that ships."""
+"""The checks of a build: each passes, fails or is not proven, for each file that ships."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_runtime_that_the_target_does_not_name_cannot_stand_in_for_one_that_it
 
 
 def test_parity_of_files_that_do_not_ship_is_judged_as_well():
-    """A broken float export says that the exporter is broken, whatever the target ships."""
+    """A broken float export means that the exporter is broken, whatever the target ships."""
     checks = judge(
         PI,
         MODELS,

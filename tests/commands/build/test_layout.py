@@ -47,7 +47,7 @@ print("done", flush=True)
 
 
 def laid_out(place: Path, overwrite: bool, text: str) -> None:
-    """lay_out of a build whose labels are `text`, over artifacts that hold next to nothing."""
+    """lay_out of a build whose labels are `text`, over almost empty artifacts."""
     stored = place.parent / f"store-{os.getpid()}"
     for name in ("golden", "flips"):
         (stored / name).mkdir(parents=True, exist_ok=True)
@@ -118,8 +118,8 @@ def kill(child: subprocess.Popen[str]) -> None:
 
 
 def finish(child: subprocess.Popen[str]) -> None:
-    told, _ = child.communicate("go\n", timeout=20)  # and an end of file, should it stop again
-    assert told.splitlines()[-1] == "done" and child.returncode == 0
+    output, _ = child.communicate("go\n", timeout=20)  # and an end of file, in case it stops again
+    assert output.splitlines()[-1] == "done" and child.returncode == 0
 
 
 def hidden(folder: Path) -> list[str]:
@@ -157,7 +157,7 @@ def test_the_folder_of_a_running_build_stays_and_both_finish(start: Start, tmp_p
 def test_two_builds_that_replace_one_bundle_at_once_leave_the_later_one(start: Start, tmp_path: Path) -> None:
     place = tmp_path / "out"
     laid_out(place, False, "old")
-    first = start("moving", True, "first")  # the old bundle is aside, the new one not there yet
+    first = start("moving", True, "first")  # the old bundle is moved aside, the new one is not in place yet
     laid_out(place, True, "second")
     finish(first)
     assert (place / "labels.txt").read_text() == "first\n"
@@ -201,7 +201,7 @@ def test_a_move_that_fails_leaves_the_old_bundle(tmp_path: Path, monkeypatch: py
 
 
 def test_other_files_beside_the_place_stay(tmp_path: Path) -> None:
-    # Eight characters as ours, another place's, a file, a link.
+    # Eight characters as in our own names, another bundle's folder, a file, a link.
     for name in (".out-personal", ".out-x-abcdefgh.edgetl", ".output-abcdefgh.edgetl"):
         (tmp_path / name).mkdir()
     (tmp_path / ".out-afileooo.edgetl").write_text(json.dumps("mine"))

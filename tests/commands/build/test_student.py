@@ -1,4 +1,4 @@
-"""`--student auto`: the largest net that the budget has room for, and the reason it is that one."""
+"""`--student auto`: the largest net that fits the budget, and the reason for the choice."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_more_room_takes_a_larger_net_and_less_a_smaller():
     assert macs == sorted(set(macs))
     small = choose_student(Recipe(), [with_budget(model_bytes=700_000)], classes=5)
     assert small.backbone == "mobilenetv2-0.35" and small.model_bytes <= 700_000
-    # A thousand labels are 1.3 MB of dense layer: the classes count.
+    # A thousand labels are 1.3 MB of dense layer: the number of classes matters.
     with pytest.raises(UsageError, match="No student fits") as caught:
         choose_student(Recipe(), [with_budget(model_bytes=700_000)], classes=1000)
     assert "would be a file of" in caught.value.why
@@ -103,5 +103,5 @@ def test_auto_is_removed_from_a_recipe_and_the_choice_inserted():
     ],
 )
 def test_the_estimated_size_is_within_a_few_percent_of_built_files(backbone, precision, built):
-    """TFLite files for five classes at 192 px; never reckoned smaller, so that what fits fits."""
+    """TFLite files for five classes at 192 px; never estimated smaller than they are, so that a net that should fit does fit."""
     assert 0 <= estimated_bytes(backbone, 192, 5, precision) - built < max(50_000, 0.01 * built)
