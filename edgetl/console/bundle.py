@@ -1,12 +1,12 @@
+"""How a file compares with the bundle that it is in, in words."""
+
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.text import Text
 
-Row = Mapping[str, Any]
 BAD = "bold yellow"
 # How a file compares with its bundle's report (bundle.files.as_built) -> the words for it, their style.
 AS_BUILT = {
@@ -18,7 +18,7 @@ AS_BUILT = {
 }
 
 
-def print_missing(console: Console, found: Row) -> None:
-    """One line per file that is in the bundle's report and missing in its folder. found: with inspection's "bundle"."""
-    for name in (found["bundle"] or {}).get("missing", ()):
+def print_missing(console: Console, missing: Iterable[str]) -> None:
+    """One line per file that is in the bundle's report and missing in its folder."""
+    for name in missing:
         console.print(Text(f"{name} is in the report but not in the folder.", style="bold red"))

@@ -1,7 +1,7 @@
-"""A latency without the device: what published latencies of other runs say about a net on a target, as an interval.
+"""Latency without the device: an interval for a net on a target, from published latencies of other runs.
 
-net_load says how much work the net is; how long a unit of it takes on the target is what latency_model makes of the
-published rows. An estimate is not a measurement: what it rests on goes with it everywhere.
+latency.load computes how much work the net is; latency.model learns from the published rows how long a unit of work takes
+on the target. An estimate is not a measurement: its evidence is shown wherever it is.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import functools
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import cast
 
 from edgetl.latency.load import Load, macs_per_byte
 from edgetl.latency.model import LEVELS, NEAREST, SCALES, Evidence, Prediction, group_of
@@ -25,27 +25,27 @@ from edgetl.latency.published import (
     reference_work,
     spread,
 )
+from edgetl.latency.records import EstimateRow, EvidenceRow, Verdict
 from edgetl.runtimes.catalogue import BACKENDS
 from edgetl.targets.target import Target
 
 _GRAPHICS = ("adreno", "mali", "nvidia", "radeon", "powervr", "videocore", "intel", "apple")
-# From that few chips nothing follows for another: an NPU is no sample of NPUs (left out one core at a time, 9 NPUs and
-# microcontrollers miss by a factor of seventeen at the median).
+# This few chips say nothing about another one: NPUs differ too much (left out one core at a time, 9 NPUs and microcontrollers miss by a
+# factor of seventeen at the median).
 _FEWEST_CHIPS_OF_A_KIND = 10
 _FAR_BEYOND = math.log(2.0)
 _SHOWN_ROWS = 6
 _HALF_NORMAL = 1.645
-Verdict = Literal["fits", "does not fit", "cannot tell", "no budget"]
 
 
 @dataclass(frozen=True)
 class Estimate:
     """One file or net on one runtime of a target. *_interval_ms: 90%.
 
-    p50_ms is reckoned as the mean run: published figures are means, or brought to means, and a median of latencies, which
-    have their tail above, is not more than that. bound_ms: what the published peaks do not allow to be beaten; None where none is published.
-    level: one of latency_model.LEVELS; evidence: the published rows nearest to it, with how alike they are (a
-    correlation); n_evidence: how many rows are that near, n_rows: how many spoke in all. notes: what was assumed.
+    p50_ms is computed as the mean run: published figures are means or were converted to means, and the median of latencies,
+    whose tail is above, is not larger. bound_ms: no run is faster by the published peaks; None where none is published. level: one of
+    latency.model.LEVELS. evidence: the nearest published rows, with how similar they are (a correlation); n_evidence: how many rows are that near;
+    n_rows: how many were used in all. notes: what was assumed.
     """
 
     target: str
@@ -61,17 +61,17 @@ class Estimate:
     level: str
     n_evidence: int
     n_rows: int
-    evidence: tuple[Mapping[str, Any], ...]
+    evidence: tuple[EvidenceRow, ...]
     notes: tuple[str, ...]
     limit_p90_ms: float | None
     verdict: Verdict
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
+    def as_dict(self) -> EstimateRow:
+        """The row for JSON."""
+        return cast("EstimateRow", asdict(self))
 
     def sentence(self) -> str:
-        """The estimate in a report's words."""
+        """The estimate in one sentence, for reports."""
         low, high = self.p90_interval_ms
         of = "row" if self.n_evidence == 1 else "rows"
         return (
@@ -81,14 +81,14 @@ class Estimate:
 
 
 def chip_of(target: Target) -> str:
-    """The chip in the published table that most of the target's references are of; "" if they are not in it."""
+    """The chip of most of the target's references in the published table; "" if they are not in it."""
     rows = published_latencies()
     chips = Counter(row.conditions.chip for reference in target.references for row in rows if row.matches(reference))
     return chips.most_common(1)[0][0] if chips else ""
 
 
 def conditions_of(target: Target, runtime: str, load: Load) -> Conditions:
-    """Under which conditions a runtime of the target runs a net."""
+    """The conditions under which a runtime of the target runs a net."""
     backend = BACKENDS[runtime]
     kind = backend.device
     if kind == "npu" and target.device.architecture == "cortex-m":
@@ -142,17 +142,17 @@ def _own_rows(target: Target, asked: Conditions, balance: float) -> tuple[Publis
 
 
 def estimate(load: Load, target: Target, runtime: str) -> Estimate | str:
-    """What a run of the load would take on the target, or one sentence why nothing can be said."""
+    """The latency of the load on the target, or one sentence why there is no estimate."""
     if not BACKENDS[runtime].floats and load.precision != "int8":
-        return f"{runtime} runs int8 alone, and most of this net's work is {load.precision}"
+        return f"{runtime} runs int8 only, and most of this net's work is {load.precision}"
     asked = conditions_of(target, runtime, load)
     balance = macs_per_byte(target, load.precision)
     evidence = _evidence(group_of(asked.kind), balance, _own_rows(target, asked, balance))
     level = evidence.level(asked)
     if nothing_follows(evidence, asked, level):
         return (
-            f"no latency of {target.device.description} on its {asked.kind.upper()} is published here, and from the few of "
-            "others nothing follows for it"
+            f"no latency of {target.device.description} on its {asked.kind.upper()} is published here, and the few of other "
+            "devices say nothing about it"
         )
     said = evidence.predict(asked)
     runs = spread(asked.kind)
@@ -184,7 +184,7 @@ def estimate(load: Load, target: Target, runtime: str) -> Estimate | str:
 
 
 def nothing_follows(evidence: Evidence, of: Conditions, level: str, without: Sequence[int] = ()) -> bool:
-    """Whether the nearest rows (those `without` set aside) are of too few chips of the kind to say anything of another."""
+    """Whether the nearest rows (except those in `without`) are from too few chips of the kind to say anything about another."""
     left_out = set(without)
     others = [row.conditions for i, row in enumerate(evidence.rows) if i not in left_out]
     chips = {other.chip for other in others if other.kind == of.kind}
@@ -197,8 +197,8 @@ def _verdict(limit: float | None, interval: tuple[float, float]) -> Verdict:
     return "fits" if interval[1] <= limit else "does not fit" if interval[0] > limit else "cannot tell"
 
 
-def _nearest(evidence: Evidence, asked: Conditions, level: str) -> tuple[tuple[dict[str, Any], ...], int]:
-    """The rows that a level speaks of, most alike first, as plain data; and how many there are."""
+def _nearest(evidence: Evidence, asked: Conditions, level: str) -> tuple[tuple[EvidenceRow, ...], int]:
+    """(the published rows of a level, most similar first, how many there are)."""
     ranked = evidence.likeness(asked)
     if level in LEVELS[:2]:
         ranked = [
@@ -208,7 +208,7 @@ def _nearest(evidence: Evidence, asked: Conditions, level: str) -> tuple[tuple[d
         ranked = [(r, row) for r, row in ranked if row.conditions.core == asked.core]
     elif any(row.conditions.architecture == asked.architecture for _, row in ranked):
         ranked = [(r, row) for r, row in ranked if row.conditions.architecture == asked.architecture]
-    named = tuple(
+    named: tuple[EvidenceRow, ...] = tuple(
         {
             "device": row.conditions.board,
             "model": row.model,
@@ -227,7 +227,7 @@ def _nearest(evidence: Evidence, asked: Conditions, level: str) -> tuple[tuple[d
 
 
 def _notes(evidence: Evidence, asked: Conditions, said: Prediction, target: Target) -> list[str]:
-    """What is assumed, with its size."""
+    """What is assumed, and how much it matters."""
     scales, notes = evidence.scales, []
     same_chip = [row.conditions for row in evidence.rows if row.conditions.chip == asked.chip]
     if asked.precision != "float" and not any(other.precision == asked.precision for other in same_chip):
@@ -235,37 +235,37 @@ def _notes(evidence: Evidence, asked: Conditions, said: Prediction, target: Targ
         unknown = math.exp(_HALF_NORMAL * math.hypot(scales.precision, scales.precision_chip))
         notes.append(
             f"no {asked.precision} latency of this device is published, {there or 'none'} of others: a factor of up to "
-            f"{unknown:.2g} between float and {asked.precision} is left open"
+            f"{unknown:.2g} between float and {asked.precision} is unknown"
         )
     if not any(row.conditions.runtime == asked.runtime for row in evidence.rows):
         unknown = math.exp(_HALF_NORMAL * math.hypot(scales.runtime, scales.runtime_chip))
         notes.append(
-            f"no latency with {asked.runtime} is published here: a factor of up to {unknown:.2g} between runtimes is left open"
+            f"no latency with {asked.runtime} is published here: a factor of up to {unknown:.2g} between runtimes is unknown"
         )
     works = [row.conditions.log_work for row in evidence.rows]
     beyond = max(min(works) - asked.log_work, asked.log_work - max(works))
     if beyond > _FAR_BEYOND:
         notes.append(
-            f"its work is {math.exp(beyond):.2g} times {'less' if asked.log_work < min(works) else 'more'} than that of any net published here: the estimate goes on in a straight "
-            "line, without the fixed cost of calling a runtime"
+            f"its work is {math.exp(beyond):.2g} times {'less' if asked.log_work < min(works) else 'more'} than that of any net published here: the estimate is extrapolated "
+            "linearly, without the fixed cost of calling a runtime"
         )
     if asked.clock_ghz:
-        notes.append(f"reckoned at {asked.clock_ghz:g} GHz, the first clock in the target's `processor`")
+        notes.append(f"computed for {asked.clock_ghz:g} GHz, the first clock in the target's `processor`")
     runs = spread(asked.kind)
     usual, largest = runs.p90_over_mean
     notes.append(
         f"p90 is taken as {usual:.2f} times the mean run, up to {largest:.2f} times: the largest run of {runs.triples} published "
-        f"series on idle devices; heat and other load come on top"
+        f"series on idle devices; heat and other load are not included"
     )
     rows, chips, within = evidence.tested(said.level)
-    alike = f"told from nothing nearer than {NEAREST[said.level]}, as here"
+    alike = f"estimated from nothing nearer than {NEAREST[said.level]}, as here"
     notes.append(
-        f"of the {rows} published latencies ({chips} chip{'' if chips == 1 else 's'}) that can be {alike}, {within} lie within such an interval"
+        f"of the {rows} published latencies ({chips} chip{'' if chips == 1 else 's'}) that can be {alike}, {within} are within such an interval"
         if rows
         else f"no published latency can be {alike}: whether such intervals are wide enough was not tested"
     )
     if target.device.match == "*":
-        notes.append("no published device is known to be this machine: measure instead, `edgetl build` does")
+        notes.append("no published device is known to be this machine: measure instead, as `edgetl build` does")
     return notes
 
 

@@ -1,22 +1,23 @@
-"""Roofline: how fast a target's published peaks would allow a file to run (Williams et al. 2009). Pure, standard library."""
+"""Roofline: how fast a file could run by a target's published peaks (Williams et al. 2009). Pure, standard library."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-# Which of a target's peaks an op's precision is held to. Others have no field, so no figure.
+from edgetl.formats.read.records import Work
+
+# The peak of a target that applies to an op's precision. Others have no field, so no figure.
 _PEAK_OF = {"int8": "macs_per_second_int8", "float32": "macs_per_second_float32", "hybrid": "macs_per_second_float32"}
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """total_ms: sum over ops of the longer of computing and moving. compute_ms, memory_ms: either alone.
+    """total_ms: sum over ops of the longer of computing and moving data. compute_ms, memory_ms: each alone.
 
-    Every tensor is counted as going through memory once an op. An arena that fits a cache is faster than memory_ms
-    says; nothing is faster than compute_ms. None: the target publishes nothing to work it out from. lacking: what is
-    not published, with what that left out.
+    Every tensor is counted as going through memory once per op. An arena that fits in a cache is faster than memory_ms;
+    nothing is faster than compute_ms. None: the target publishes nothing to compute it from. lacking: what is not
+    published, with the consequence.
     """
 
     total_ms: float | None
@@ -25,10 +26,10 @@ class Roofline:
     lacking: tuple[str, ...]
 
 
-def roofline(ops: Iterable[Mapping[str, Any]], peak: Mapping[str, float | None]) -> Roofline:
-    """ops: rows of findings' "ops". peak: a target's [peak] table.
+def roofline(ops: Iterable[Work], peak: Mapping[str, float | None]) -> Roofline:
+    """peak: a target's [peak] table.
 
-    >>> ops = [{"precision": "int8", "part": "compute", "macs": 10**6, "bytes_moved": 1000}]
+    >>> ops = [{"precision": "int8", "part": "compute", "macs": 10**6, "weight_bytes": 0, "bytes_moved": 1000}]
     >>> roofline(ops, {"macs_per_second_int8": 1e9, "memory_bytes_per_second": 1e9}).total_ms
     1.0
     >>> roofline(ops, {}).lacking
@@ -64,7 +65,7 @@ def roofline(ops: Iterable[Mapping[str, Any]], peak: Mapping[str, float | None])
     if not bandwidth:
         lacking.append("no memory bandwidth is published: moving takes no time in these figures")
     if uncounted:
-        lacking.append(f"{uncounted} ops whose MACs are not known take no computing time")
+        lacking.append(f"{uncounted} ops with an unknown number of MACs take no computing time")
     if not bandwidth and not counted:
         return Roofline(None, None, None, tuple(lacking))
     return Roofline(

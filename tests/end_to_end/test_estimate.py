@@ -37,7 +37,7 @@ def test_a_person_reads_the_interval_the_evidence_and_the_verdict_in_eighty_colu
     assert "p90 at most 50 ms" in said and "net.tflite litert-cpu" in said and "net.onnx ort-cpu" in said
     assert "3 published rows of the same chip" in said and "google/XNNPACK README.md at 0085ae3" in said
     assert "no int8 latency of this device is published" in said and "(90% interval)" in said
-    assert "most of the time in net." in said and "% alike" in said
+    assert "ops that take most of the time in net." in said and "% similar" in said
 
 
 def test_files_told_from_other_evidence_each_have_their_own_sentence_on_their_interval():
@@ -62,7 +62,7 @@ def test_files_told_from_other_evidence_each_have_their_own_sentence_on_their_in
         ("- float32.tflite", "the same chip with the same runtime and precision"),
     ]
     # What holds for both is said once, of no file.
-    assert len(notes) == len(set(notes)) and sum(note.startswith("- reckoned at 1.5 GHz") for note in notes) == 1
+    assert len(notes) == len(set(notes)) and sum(note.startswith("- computed for 1.5 GHz") for note in notes) == 1
 
 
 def test_a_script_gets_json_that_says_the_same(tiny_net, tmp_path):
@@ -107,7 +107,7 @@ def test_a_file_that_was_changed_after_the_build_is_told_as_inspect_tells_it(tin
     ):
         assert words in told and words in inspected
     assert "net.tflite: CHANGED" in told and "other.onnx: not in the report" in told
-    assert "an estimate of what it is now" in told
+    assert "the estimate is for the file as it is now" in told
 
 
 def test_what_a_build_reads_in_its_own_process_is_what_the_command_says(tiny_net, tmp_path):

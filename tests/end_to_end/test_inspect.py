@@ -48,7 +48,7 @@ def test_a_person_reads_what_a_file_is_in_eighty_columns(tiny_net, tmp_path):
         "2 of 2 activation ranges waste more than a quarter of their grid: ranges did not come from calibration",
         "first: -6.02 to 5.98 after RELU6: 50 % wasted",
         "per channel: 2 CONV_2D, 1 DEPTHWISE_CONV_2D; per tensor: 1 FULLY_CONNECTED",
-        "takes 6 ops, leaves SOFTMAX probabilities",
+        "takes 6 ops and leaves SOFTMAX probabilities",
         "raspberry-pi-4: no peak is published for this target",
         "3 labels inside",
         "image: int8 1×16×16×3, step 0.00784314, zero point 0: -1.004 to 0.9961",

@@ -86,23 +86,23 @@ def test_an_interval_says_how_many_published_latencies_tried_it_and_that_none_di
     }
     [pi], [gpu] = tried["pi"], tried["jetson"]
     of, within = map(
-        int, re.fullmatch(r"of the (\d+) published .* as here, (\d+) lie within such an interval", pi).groups()
+        int, re.fullmatch(r"of the (\d+) published .* as here, (\d+) are within such an interval", pi).groups()
     )
     assert 0.9 * of <= within <= of
     assert gpu.startswith(
-        "no published latency can be told from nothing nearer than the same chip with another runtime"
+        "no published latency can be estimated from nothing nearer than the same chip with another runtime"
     )
 
 
 def test_an_npu_of_which_nothing_is_published_gets_no_estimate():
     found = estimate(load_of_net("mobilenetv2-1.0", 224, 5, PI), load_target("pixel-8"), "litert-npu")
-    assert isinstance(found, str) and "nothing follows" in found
+    assert isinstance(found, str) and "say nothing about it" in found
 
 
 def test_a_float_net_is_not_estimated_where_only_integers_run():
     coral = load_target("coral-usb")
     found = estimate(load_of_ops([op(10**6, 10**4, precision="float32")], coral), coral, "edgetpu")
-    assert found == "edgetpu runs int8 alone, and most of this net's work is float"
+    assert found == "edgetpu runs int8 only, and most of this net's work is float"
 
 
 def test_a_net_beyond_all_that_was_published_is_told_to_be():
@@ -154,7 +154,7 @@ def test_a_file_is_of_the_precision_that_most_of_its_work_is_in():
     assert load_of_ops([op(10, 1), op(10, 1, per_channel=9)], PI).family == "depthwise"
     assert load_of_ops([op(10, 1, per_channel=27)], PI).family == "full"
     unknown = load_of_ops([{**op(10, 1), "macs": None}], PI)
-    assert "1 ops whose MACs are not known" in unknown.notes[0]
+    assert "1 ops with an unknown number of MACs" in unknown.notes[0]
 
 
 # ---- verdicts ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`edgetl estimate`: parse, call, render."""
+"""`edgetl estimate`: its options, and what it calls."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def estimate(
     ],
     target: Annotated[str, typer.Option("--target", "-t", help="A target's name or a .toml file.")],
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds that reading one file may take.")
+        float, typer.Option("--timeout", min=0.1, help="Time limit for reading one file, in seconds.")
     ] = 60.0,
     as_json: JsonOption = False,
 ) -> None:
-    """What MODEL would take on a device that is not here: an interval, and the published latencies it rests on."""
+    """Estimate latency on a device that you do not have: an interval, and the published latencies behind it."""
     from edgetl.commands.estimate.run import estimate_path
     from edgetl.commands.estimate.view import print_estimates
     from edgetl.targets.target import load_target

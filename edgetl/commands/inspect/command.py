@@ -1,4 +1,4 @@
-"""`edgetl inspect`: parse, call, render."""
+"""`edgetl inspect`: its options, and what it calls."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from edgetl.console.output import print_json, stdout
 def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .tflite or .onnx file, or a bundle's folder.")],
     target: Annotated[
-        str | None, typer.Option("--target", "-t", help="Also a latency bound from this target's published peaks.")
+        str | None, typer.Option("--target", "-t", help="Also show a latency bound from this target's published peaks.")
     ] = None,
     list_ops: Annotated[bool, typer.Option("--ops", help="List every op.")] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds that reading one file may take.")
+        float, typer.Option("--timeout", min=0.1, help="Time limit for reading one file, in seconds.")
     ] = 60.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell from MODEL itself what it is: ops, types, ranges, weights, memory, and what its runtime makes of it."""
+    """Show what a model file contains: ops, types, ranges, weights, memory, and what its runtime does with it."""
     from edgetl.commands.inspect.run import inspect_path
     from edgetl.commands.inspect.view import print_inspection
     from edgetl.targets.target import load_target

@@ -1,10 +1,9 @@
-"""Examine a model file that nobody vouches for: in a process of its own, with limits on memory and time.
+"""Examine a model file of unknown origin: in a separate process, with limits on memory and time.
 
-A model file is a program's worth of offsets, and LiteRT and ONNX Runtime follow them in C++. So they are opened in a
-child, which prints what it found as lines of JSON; a child that crashes or
-runs out is one more thing that is wrong with the file. The parent imports the standard library only.
+A model file is full of offsets, and LiteRT and ONNX Runtime follow them in C++. So it is opened in a child, which prints its
+findings as lines of JSON; a child that crashes or exceeds a limit is one more fault of the file. The parent imports the standard library only.
 
-Memory and CPU limits are POSIX; on Windows the wall clock alone ends a child.
+Memory and CPU limits are POSIX; on Windows only the timeout ends a child.
 """
 
 from __future__ import annotations
@@ -26,20 +25,21 @@ from edgetl.core.errors import DataError, MissingError
 from edgetl.core.words import printable
 from edgetl.formats.files import COPY_AGAIN, FORMATS, check_path
 from edgetl.formats.read.census import Malformed
+from edgetl.formats.read.records import Examined
 
-# Module -> the package that has it, for each suffix.
+# Module -> its package, for each suffix.
 _NEEDED = {
     ".tflite": {"ai_edge_litert": "ai-edge-litert"},
     ".onnx": {"onnx": "onnx", "onnxruntime": "onnxruntime"},
 }
 DEFAULT_TIMEOUT_S = 60.0
-# Frameworks and interpreter take 1 GiB of address space; a file is held some times over (bytes, parsed, with its
-# shapes, optimized). The rest is headroom.
+# Frameworks and interpreter take 1 GiB of address space; a file is held several times (bytes, parsed, with shapes, optimized). The rest
+# is headroom.
 _MEMORY_BYTES, _MEMORY_PER_BYTE = 4 * 2**30, 8
 
 
-def examine(path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> dict[str, Any]:
-    """What findings.findings says about a file, with its bytes, sha256 and `runtime`: what a runtime makes of it.
+def examine(path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Examined:
+    """The findings about a file, with its size, its sha256 and what a runtime does with it.
 
     Raises DataError, with one message, for anything wrong with the file, and MissingError when a package
     that reads its format is not installed.
@@ -62,7 +62,7 @@ def examine(path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> dict[str, An
             child.kill()
             raise DataError(
                 f"{name} could not be examined.",
-                why=f"it was not done after {timeout_s:g} s",
+                why=f"it was not finished after {timeout_s:g} s",
                 fix="a damaged file can do that; for a very large one allow more with --timeout",
             ) from None
         except BaseException:
@@ -71,12 +71,12 @@ def examine(path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> dict[str, An
     return _answer(name, path, child.returncode, out, chatter)
 
 
-def _answer(name: str, path: Path, code: int, out: bytes, chatter: bytes) -> dict[str, Any]:
+def _answer(name: str, path: Path, code: int, out: bytes, chatter: bytes) -> Examined:
     lines = [json.loads(line) for line in out.splitlines() if line.endswith(b"}")]
     stage = next((line["stage"] for line in reversed(lines) if "stage" in line), "starting")
     last = lines[-1] if lines else {}
     if "found" in last and code == 0:
-        found: dict[str, Any] = last["found"]
+        found: Examined = last["found"]
         return found
     if "refused" in last:
         raise DataError(f"{name} cannot be read as {FORMATS[path.suffix]}.", why=last["refused"], fix=last["fix"])
@@ -88,7 +88,7 @@ def _answer(name: str, path: Path, code: int, out: bytes, chatter: bytes) -> dic
             why=f"{stage} ended the process that did it ({known.get(number, f'signal {number}')})",
             fix=f"the file is damaged or too large: {COPY_AGAIN}",
         )
-    # Neither an answer nor a death: our own mistake, to be seen as one.
+    # Neither an answer nor a crash: a bug of ours, reported as one.
     raise RuntimeError(f"examining {name} failed while {stage}: {printable(chatter[-3000:], 3000)}")
 
 

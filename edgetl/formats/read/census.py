@@ -70,7 +70,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The weights of one op. scales: 0 for floats, 1 per tensor, else one a channel.
+    """The weights of one op. scales: 0 for floats, 1 per tensor, otherwise one per channel.
 
     zero_channels: all weights 0. weak_channels: not all 0, and max|q| < WEAK_PEAK. weakest: the channel of smallest
     max|q| among those, and that maximum.

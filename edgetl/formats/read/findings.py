@@ -1,7 +1,7 @@
 """Findings: what follows from a census. Pure, standard library only.
 
-Which ops left the integers, which ranges waste their grid, which channels hardly use theirs, what memory the
-activations need. `findings` puts all of it into plain data for JSON and tables.
+Which ops compute in float, which ranges waste their grid, which channels use little of theirs, how much memory the
+activations need. `findings` puts all of it into rows for JSON and tables.
 """
 
 from __future__ import annotations
@@ -9,12 +9,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import cast
 
 from edgetl.formats.read.census import FLOATS, QUANTIZED, Census, Op, Tensor, computes_on_floats, computes_on_integers
+from edgetl.formats.read.records import (
+    ConversionRow,
+    EndpointRow,
+    Findings,
+    IslandRow,
+    KernelRow,
+    PeakRow,
+    Place,
+    RangesSummary,
+    TensorsRow,
+    TypeRow,
+    WasteRow,
+    WeightsSummary,
+)
 
-# A calibrated range ends at what the activation produced; half a grid below 0 is TFMOT's [-6, 6] at a ReLU6. A quarter
-# stands between the two: no estimator puts it there.
+# A calibrated range ends where the activation's values end; half a grid below 0 is TFMOT's [-6, 6] at a ReLU6. A quarter
+# is between the two: no estimator gives that.
 MUCH_WASTE = 0.25
 # Ops whose output must have their input's grid (TFLite's quantization specification): a range may be theirs.
 _SAME_SCALE = ("CONCATENATION", "PAD", "PADV2", "MAX_POOL_2D", "AVERAGE_POOL_2D", "Concat", "Pad", "MaxPool", "AveragePool")  # fmt: skip
@@ -22,10 +36,10 @@ _SAME_SCALE = ("CONCATENATION", "PAD", "PADV2", "MAX_POOL_2D", "AVERAGE_POOL_2D"
 
 @dataclass(frozen=True)
 class Island:
-    """Float ops that hand floats to each other. place: "middle" with grids on both sides, else at the
-    "input" or "output". float_kernels: ops with float weights."""
+    """Float ops that hand floats to each other. place: "middle" with grids on both sides, otherwise "input" or "output".
+    float_kernels: ops with float weights."""
 
-    place: str
+    place: Place
     ops: tuple[str, ...]
     types: tuple[str, ...]
     macs: int
@@ -34,7 +48,7 @@ class Island:
 
 @dataclass(frozen=True)
 class Waste:
-    """share: of the grid that the activation cannot reach. shared: the grid also serves a tensor beside it."""
+    """share: of the grid that the activation cannot reach. shared: the grid also serves an adjacent tensor."""
 
     op: str
     tensor: str
@@ -55,7 +69,7 @@ class PeakMemory:
 
 
 def wasted_share(low: float, high: float, step: float, bound: tuple[float | None, float | None]) -> float:
-    """Share of the grid [low, high] past what an activation produces; up to one step a side is rounding, not waste.
+    """Share of the grid [low, high] that an activation cannot reach; up to one step per side is rounding, not waste.
 
     >>> wasted_share(-6.0, 6.0, 12 / 255, (0.0, 6.0))
     0.5
@@ -94,7 +108,7 @@ def wastes(census: Census) -> list[Waste]:
 
 
 def _sides(census: Census, *, grids: bool = False) -> tuple[list[bool], list[bool]]:
-    """For each op: is a quantized op before it, is one after it. grids: a Quantize or Dequantize counts as one."""
+    """For each op: whether a quantized op is before it, and whether one is after it. grids: Quantize and Dequantize count, too."""
     counts = [computes_on_integers(op) or (grids and op.part == "convert") for op in census.ops]
     maker = {index: position for position, op in enumerate(census.ops) for index in op.writes}
     before, after = [False] * len(census.ops), [False] * len(census.ops)
@@ -107,7 +121,7 @@ def _sides(census: Census, *, grids: bool = False) -> tuple[list[bool], list[boo
     return before, after
 
 
-def _place(before: bool, after: bool) -> str:
+def _place(before: bool, after: bool) -> Place:
     if before and after:
         return "middle"
     return "output" if before else "input"
@@ -147,13 +161,13 @@ def float_islands(census: Census) -> list[Island]:
     ]
 
 
-def conversions(census: Census) -> list[dict[str, Any]]:
-    """Quantize and Dequantize ops that run: where they stand and between which types.
+def conversions(census: Census) -> list[ConversionRow]:
+    """Quantize and Dequantize ops that run: where they are and between which types they convert.
 
     A change of grid (int8 to int8) computes on integers; it is listed because it costs a pass over the tensor.
     """
     before, after = _sides(census)
-    rows = []
+    rows: list[ConversionRow] = []
     for position, op in enumerate(census.ops):
         requantizes = op.part == "compute" and op.type == "QUANTIZE"
         if op.part != "convert" and not requantizes:
@@ -175,7 +189,7 @@ def peak_memory(census: Census) -> PeakMemory | None:
     """The largest sum of activations alive at once, in the file's order of ops; None without ops.
 
     A tensor lives from the op that makes it to the last that reads it, inputs from the first op, outputs to the last.
-    A lower bound for a runtime's arena that neither reorders nor computes in place: alignment and scratch come on top.
+    A lower bound for the arena of a runtime that neither reorders ops nor computes in place: alignment and scratch memory are added.
     """
     running = [op for op in census.ops if op.part in ("compute", "convert")]
     if not running:
@@ -202,7 +216,7 @@ def peak_memory(census: Census) -> PeakMemory | None:
 
 
 def integer_share(census: Census) -> float | None:
-    """MACs of ops that the file has on integer activations, over all; None without any."""
+    """Share of the MACs in ops with integer activations; None without MACs."""
     total = sum(op.macs or 0 for op in census.ops)
     return sum(op.macs or 0 for op in census.ops if computes_on_integers(op)) / total if total else None
 
@@ -237,20 +251,21 @@ def kind_of(census: Census) -> str:
     return f"{name} throughout" + (f", {' and '.join(ends)} floats" if ends else "")
 
 
-def by_type(ops: Sequence[Op]) -> list[dict[str, Any]]:
+def by_type(ops: Sequence[Op]) -> list[TypeRow]:
     """Rows of type, count, precisions, MACs and weight bytes; most MACs first."""
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, TypeRow] = {}
     for op in ops:
-        row = rows.setdefault(op.type, {"type": op.type, "count": 0, "precisions": Counter(), "macs": 0, "weight_bytes": 0})  # fmt: skip
+        row = rows.setdefault(op.type, {"type": op.type, "count": 0, "precisions": {}, "macs": 0, "weight_bytes": 0})  # fmt: skip
         row["count"] += 1
-        row["precisions"][op.precision if op.part in ("compute", "convert") else op.part] += 1
+        kind = op.precision if op.part in ("compute", "convert") else op.part
+        row["precisions"][kind] = row["precisions"].get(kind, 0) + 1
         row["macs"] += op.macs or 0
         row["weight_bytes"] += op.weight_bytes
     return sorted(rows.values(), key=lambda row: (-row["macs"], -row["count"], row["type"]))
 
 
-def tensors_by_dtype(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
-    """Rows of use, dtype, count and bytes; weights apart from activations."""
+def tensors_by_dtype(tensors: Sequence[Tensor]) -> list[TensorsRow]:
+    """Rows of use, dtype, count and bytes; weights separate from activations."""
     counts: Counter[tuple[str, str]] = Counter()
     sizes: Counter[tuple[str, str]] = Counter()
     for tensor in tensors:
@@ -263,8 +278,8 @@ def tensors_by_dtype(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
     ]
 
 
-def weights_summary(census: Census) -> dict[str, Any]:
-    """How kernels are quantized, and channels that hardly use their grid; the worst op named."""
+def weights_summary(census: Census) -> WeightsSummary:
+    """How kernels are quantized, how many channels use little of their grid, and the worst op."""
     kernels = [(op, op.kernel) for op in census.ops if op.kernel is not None]
     quantized = [(op, kernel) for op, kernel in kernels if kernel.scales]
     per_channel = [(op, kernel) for op, kernel in quantized if kernel.scales > 1]
@@ -273,9 +288,9 @@ def weights_summary(census: Census) -> dict[str, Any]:
         key=lambda pair: (pair[1].weak_channels / max(pair[1].channels, 1), -(pair[1].weakest or (0, 0))[1]),
         default=None,
     )
-    # One channel has one scale either way.
+    # A kernel of one channel has one scale either way.
     per_tensor = [(op, kernel) for op, kernel in quantized if kernel.scales == 1 and kernel.channels > 1]
-    summary: dict[str, Any] = {
+    summary: WeightsSummary = {
         "per_channel": dict(Counter(op.type for op, _ in per_channel)),
         "per_tensor": dict(Counter(op.type for op, _ in per_tensor)),
         "float": dict(Counter(op.type for op, kernel in kernels if not kernel.scales)),
@@ -297,15 +312,15 @@ def weights_summary(census: Census) -> dict[str, Any]:
     return summary
 
 
-def ranges_summary(census: Census) -> dict[str, Any]:
-    """Ranges an activation function bounds: how many waste how much, and the sentence that follows."""
+def ranges_summary(census: Census) -> RangesSummary:
+    """Ranges that an activation function bounds: how many waste how much, and a verdict in words."""
     rows = wastes(census)
     much = [row for row in rows if row.share > MUCH_WASTE]
     own = [row for row in much if not row.shared]
     grids = [tensor.real_range() for tensor in census.tensors if tensor.use == "activation" and tensor.grid is not None]
     from_zero = sum(1 for ends in grids if ends is not None and ends[0] == 0.0)
     if not rows:
-        said = f"no activation op bounds a quantized range; {from_zero} of {len(grids)} grids begin at 0 and clip by themselves"
+        said = f"no activation op bounds a quantized range; {from_zero} of {len(grids)} grids begin at 0 and clip there"
     elif len(own) * 4 >= len(rows):
         said = f"{len(own)} of {len(rows)} activation ranges waste more than a quarter of their grid: ranges did not come from calibration"
     elif much:
@@ -320,11 +335,11 @@ def ranges_summary(census: Census) -> dict[str, Any]:
         "wasting_any": sum(row.share > 0 for row in rows),
         "grids": len(grids),
         "grids_from_zero": from_zero,
-        "rows": [asdict(row) for row in rows],
+        "rows": [cast("WasteRow", asdict(row)) for row in rows],
     }
 
 
-def _endpoint(tensor: Tensor) -> dict[str, Any]:
+def _endpoint(tensor: Tensor) -> EndpointRow:
     grid = tensor.grid
     return {
         "name": tensor.name,
@@ -336,8 +351,8 @@ def _endpoint(tensor: Tensor) -> dict[str, Any]:
     }
 
 
-def findings(census: Census) -> dict[str, Any]:
-    """Everything about a file that its census says, as plain data."""
+def findings(census: Census) -> Findings:
+    """Everything that a census says about its file."""
     peak = peak_memory(census)
     dtypes = [tensor.dtype for tensor in census.tensors]
     return {
@@ -350,12 +365,12 @@ def findings(census: Census) -> dict[str, Any]:
         "outputs": [_endpoint(census.tensors[index]) for index in census.outputs],
         "ops_by_type": by_type(census.ops),
         "tensors_by_dtype": tensors_by_dtype(census.tensors),
-        "float_islands": [asdict(island) for island in float_islands(census)],
+        "float_islands": [cast("IslandRow", asdict(island)) for island in float_islands(census)],
         "conversions": conversions(census),
         "weights": weights_summary(census),
         "ranges": ranges_summary(census),
         "biases_at_limits": [{"op": op.name, "count": op.biases_at_limits} for op in census.ops if op.biases_at_limits],
-        "peak_memory": asdict(peak) if peak else None,
+        "peak_memory": cast("PeakRow", asdict(peak)) if peak else None,
         "metadata": census.metadata,
         "notes": list(census.notes),
         "ops": [
@@ -369,7 +384,7 @@ def findings(census: Census) -> dict[str, Any]:
                 "macs": op.macs,
                 "weight_bytes": op.weight_bytes,
                 "bytes_moved": op.weight_bytes + sum(census.tensors[index].bytes for index in (*op.reads, *op.writes)),
-                "kernel": asdict(op.kernel) if op.kernel else None,
+                "kernel": cast("KernelRow", asdict(op.kernel)) if op.kernel else None,
                 "activation": op.bound.activation if op.bound else None,
                 "biases_at_limits": op.biases_at_limits,
             }

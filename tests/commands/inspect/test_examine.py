@@ -274,7 +274,7 @@ def test_the_child_s_limits_hold(program, code, repository):
     ("program", "error", "said"),
     [
         pytest.param("import os; os.abort()", DataError, "SIGABRT", id="a crash"),
-        pytest.param("import time; time.sleep(60)", DataError, "not done after 0.5 s", id="no end"),
+        pytest.param("import time; time.sleep(60)", DataError, "not finished after 0.5 s", id="no end"),
         pytest.param("raise KeyError('ours')", RuntimeError, "ours", id="a bug of our own is not blamed on the file"),
         pytest.param("print('chatter')", RuntimeError, "starting", id="no answer"),
     ],
