@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from edgetl.core.stats import share_interval
+from edgetl.measure.records import ByClass, ClassRow, WorstConfusion
 
 # The interval's ends are the 25th and the 975th of these: they vary by a tenth of the interval from seed to seed.
 _RESAMPLES = 1000
 
 
-def by_class(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, Any]:
+def by_class(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> ByClass:
     """{"classes": [{name, photos, answers, precision, recall, f1, and intervals}], "macro": {precision, recall, f1, f1_interval}}.
 
     counts: by [true class][predicted class]. photos: of the class; answers: that name it. A class that is never answered has
@@ -22,7 +23,7 @@ def by_class(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[st
     """
     table = np.asarray(counts)
     right, photos, answers = np.diag(table), table.sum(axis=1), table.sum(axis=0)
-    rows = []
+    rows: list[ClassRow] = []
     for i, name in enumerate(classes):
         hits, n, said = int(right[i]), int(photos[i]), int(answers[i])
         rows.append(
@@ -72,7 +73,7 @@ def _resampled_macro_f1(table: Any, *, seed: int = 0) -> Any:
     return f1_scores(right, photos, answers).mean(axis=1)
 
 
-def worst_confusions(counts: Sequence[Sequence[int]], classes: Sequence[str], *, most: int) -> list[dict[str, Any]]:
+def worst_confusions(counts: Sequence[Sequence[int]], classes: Sequence[str], *, most: int) -> list[WorstConfusion]:
     """The most frequent confusions: {true, answered, count, of}; `of`: the photos of the true class."""
     table = np.array(counts)
     of = table.sum(axis=1)

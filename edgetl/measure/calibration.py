@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from edgetl.measure.records import Calibration
+
 # Guo et al. 2017 use 15 bins of equal width. The nets here are sure of most photos, so most bins of equal width would be empty
 # and one nearly full. Bins of equal count have less bias for the same number of bins (Roelofs et al. 2022), ...
 BINS = 15
@@ -14,7 +16,7 @@ _LEAST_IN_BIN = 10
 _RESAMPLES = 1000
 
 
-def calibration(probabilities: Any, labels: Any) -> dict[str, Any]:
+def calibration(probabilities: Any, labels: Any) -> Calibration:
     """{ece, interval, bias_at_most, bins: [{confidence, accuracy, n}]}; all are shares.
 
     probabilities: float [n, classes]; labels: int [n]. A photo's confidence is its largest probability.

@@ -19,6 +19,7 @@ from edgetl.dataset.scan import Listing
 from edgetl.measure.accuracy import accuracy, confusion
 from edgetl.measure.latency import summarise, time_runs
 from edgetl.measure.parity import ID_DIGITS, coarser_step, pairs_among, parity, parity_matrix
+from edgetl.measure.records import FileMeasurement, Measurements, ParityPair
 from edgetl.runtimes import Session, open_sessions
 from edgetl.runtimes.catalogue import default_backends
 from edgetl.runtimes.keras import open_session as open_keras
@@ -156,7 +157,7 @@ def _write_measurements(opened: _Opened, measured: _Measured, students: Mapping[
     # The integer files of two formats hold one set of integers, so they are compared with each other as well.
     integer_files = [row["file"] for row in opened.files if row["precision"] not in (*_FLOAT, *_NO_REFERENCE)]
     integers = {f"models/{name}" for file in integer_files for _, name in opened.versions_of(file)}
-    measurements = {
+    measurements: Measurements = {
         "machine": machine.describe(),
         "runtimes": {name: opened.absent.get(name) or "ready" for name in default_backends()},
         "keras": keras,
@@ -171,11 +172,11 @@ def _write_measurements(opened: _Opened, measured: _Measured, students: Mapping[
     (out / "measurements.json").write_text(json.dumps(measurements, indent=1))
 
 
-def _file_measurement(row: ModelFile, opened: _Opened, measured: _Measured) -> dict[str, Any]:
+def _file_measurement(row: ModelFile, opened: _Opened, measured: _Measured) -> FileMeasurement:
     """What was measured of one file, by runtime."""
     labels, threads = measured.test.labels, measured.threads
     trained = measured.probabilities[f"keras:{row['role']}"]
-    entry: dict[str, Any] = {"accuracy": {}, "latency": {}, "confusion": {}, "placement": {}, "against_float": {}}
+    entry: FileMeasurement = {"accuracy": {}, "latency": {}, "confusion": {}, "placement": {}, "against_float": {}}
     for runtime, name in opened.versions_of(row["file"]):
         session, found = opened.sessions[name], measured.probabilities[name]
         entry["accuracy"][runtime] = accuracy(found, labels)
@@ -187,12 +188,12 @@ def _file_measurement(row: ModelFile, opened: _Opened, measured: _Measured) -> d
     return entry
 
 
-def _pairs_with_keras(row: ModelFile, opened: _Opened, measured: _Measured) -> list[dict[str, Any]]:
+def _pairs_with_keras(row: ModelFile, opened: _Opened, measured: _Measured) -> list[ParityPair]:
     """The file on each runtime, compared with the Keras model that it was exported from."""
     if row["precision"] in _NO_REFERENCE:
         return []
     origin = f"keras:{row['role'] if row['precision'] in _FLOAT else 'quantized'}"
-    pairs = []
+    pairs: list[ParityPair] = []
     for _, name in opened.versions_of(row["file"]):
         step = coarser_step(0.0, opened.sessions[name].output_step)
         pair = parity(measured.probabilities[origin], measured.probabilities[name], measured.test.labels, step=step)

@@ -6,7 +6,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from edgetl.bundle.records import GoldenReplay
 from edgetl.core.machine import Machine
-from edgetl.measure.records import Accuracy, ParityMatrix, ParityPair
+from edgetl.measure.records import Accuracy, ByClass, Calibration, ParityMatrix, ParityPair
 from edgetl.verdicts.check import CheckRow
 
 
@@ -86,8 +86,8 @@ class VersionRow(TypedDict):
 
     accuracy: Accuracy
     confusion: list[list[int]]
-    by_class: dict[str, Any]
-    calibration: dict[str, Any]
+    by_class: ByClass
+    calibration: Calibration
     softmax_applied: bool
     placement: dict[str, int]
     output_step: float

@@ -179,8 +179,8 @@ def classes_table(name: str, row: VersionRow) -> Table:
             str(one["photos"]),
             "-" if precision is None else percent(precision),
             "" if precision is None else "-".join(map(percent, one["precision_interval"])),
-            percent(one["recall"]),
-            "-".join(map(percent, one["recall_interval"])),
+            "-" if one["recall"] is None else percent(one["recall"]),
+            "" if one["recall"] is None else "-".join(map(percent, one["recall_interval"])),
             percent(one["f1"]),
         )
     return table
