@@ -1,4 +1,4 @@
-"""Where a student begins that has no weight file of its own."""
+"""How a student without a weight file begins."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ from edgetl.stages.distill import begins_without_weights
         ("densenet121", "mobilenetv2-1.0", "random"),
     ],
 )
-def test_a_student_takes_from_its_teacher_what_fits(student: str, teacher: str, begins: str) -> None:
+def test_a_student_begins_from_the_weights_of_its_teacher_that_fit(student: str, teacher: str, begins: str) -> None:
     assert begins_without_weights(student, teacher) == begins
