@@ -1,4 +1,4 @@
-"""The first blocks of one net a family, folded and on grids: built once for all tests of this folder."""
+"""The first blocks of one net per family, folded and quantized: built once for all tests."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Net:
 
 
 def build_net(backbone: str, last: str, size_px: int) -> Net:
-    """The first blocks of a net with random weights whose signal lives: BatchNorm statistics of its own 24 images,
-    logits of size 2. Not the whole net: fifty random layers turn a rounding into another picture; trained ones do not
+    """The first blocks of a net with random weights that keep the signal: BatchNorm statistics of its own 24 images, logits of
+    size 2. Not the whole net: fifty random layers turn a rounding error into another image; trained layers do not
     (tests/end_to_end and the README's figures are about those)."""
     set_seeds(3)
     whole = load_family(backbone).build(backbone, size_px)
@@ -75,7 +75,7 @@ def build_net(backbone: str, last: str, size_px: int) -> Net:
 
 
 def files_opener(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """open(graph, integers, float_nodes=()): both files written to tmp_path as net.tflite and net.onnx, and opened."""
+    """open(graph, integers, float_nodes=()): both files, written to tmp_path as net.tflite and net.onnx, and opened."""
 
     def opened(graph: Graph, integers: dict[str, Quantized], float_nodes: tuple[str, ...] = ()) -> dict[str, Any]:
         grid = integers[graph.input.name]

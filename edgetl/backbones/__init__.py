@@ -1,14 +1,14 @@
-"""Backbones: one file a family. A family module offers
+"""Backbones: one file per family. A family module offers
 
 NORMALIZATION                      per-channel mean and scale in pixel units: net input = (pixel - mean) / scale
 build(backbone, input_size_px)     flat tf_keras functional model, image -> feature map, random weights
-first_tuned_layer(backbone)        where the top blocks begin that fine-tuning trains
+first_tuned_layer(backbone)        the first layer of the top blocks, which fine-tuning trains
 
 and may offer
 
-WEIGHTS_URL                        the folder that Keras downloads its ImageNet weights from, with a slash at the end
-select_channels(wide, narrow)      a narrow net's weights from a wider one's channels
-from_keras(weights)                Keras' weights by layer name -> those of this net and this input
+WEIGHTS_URL                        the folder of Keras' ImageNet weights for download, with a slash at the end
+select_channels(wide, narrow)      sets a narrow net's weights from channels of a wider net
+from_keras(weights)                Keras' weights by layer name -> the weights for this net and its input
 """
 
 from __future__ import annotations

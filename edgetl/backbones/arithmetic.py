@@ -1,7 +1,8 @@
-"""What nets cost, by their published architecture alone: multiply-accumulates and bytes of every op. Standard library only.
+"""The cost of nets by their published architecture: multiply-accumulates and bytes of every op. Standard library only.
 
-The estimator needs it for the nets of published latencies, `--student auto` for nets that were not built yet; Keras
-would take seconds for each and is not there on a board. tests/backbones/test_arithmetic.py holds it to the folded Keras graph.
+The estimator needs it for the nets of published latencies, `--student auto` for nets that are not built yet; Keras
+would take seconds for each and is not installed on a board. tests/backbones/test_arithmetic.py compares it with the folded
+Keras graph.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _GROWTH, _BOTTLENECK = 32, 4
 
 @dataclass(frozen=True)
 class NetOp:
-    """One op on one photo. weights, read, written: elements, not bytes. channels: outputs that have a bias."""
+    """One op on one photo. weights, read, written: counts of elements, not bytes. channels: outputs with a bias."""
 
     type: str
     macs: int
@@ -30,12 +31,12 @@ class NetOp:
     channels: int = 0
 
     def bytes_moved(self, precision: str) -> int:
-        """Weights and activations, each once, as inspect counts them."""
+        """Weights and activations, each counted once, as inspect does."""
         return ELEMENT_BYTES[precision] * (self.weights + self.read + self.written)
 
 
 def _divisible(channels: float) -> int:
-    """To a multiple of 8, never below 90% (the authors' own rounding)."""
+    """Round to a multiple of 8, never below 90% (the authors' own rounding)."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
@@ -86,7 +87,7 @@ def densenet(depth: float, side: int, classes: int) -> Iterator[NetOp]:
     yield NetOp("pool", 0, 0, 4 * side * side * channels, side * side * channels)
     for block, repeats in enumerate(layers):
         for _ in range(repeats):
-            # BatchNorm stands before each convolution here: it cannot be folded and is an op of its own.
+            # BatchNorm comes before each convolution here: it cannot be folded and is an op of its own.
             yield elementwise("norm", channels, channels)
             yield _conv("conv", side, 1, 1, channels, _BOTTLENECK * _GROWTH)
             yield _conv("conv", side, 1, 3, _BOTTLENECK * _GROWTH, _GROWTH)

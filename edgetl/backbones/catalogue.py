@@ -1,4 +1,4 @@
-"""Every fact about a backbone that is known without building it. A family of backbones is one entry of FAMILIES."""
+"""Every fact about a backbone that is known without building it. One family is one entry of FAMILIES."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Arithmetic = Callable[[float, int, int], Iterator[NetOp]]
 class Family:
     """Nets of one architecture that differ in width or depth.
 
-    module: builds them; backbones/__init__.py says what it offers. names: of nets with a name each. widths: of nets that
-    are called FAMILY-WIDTH, those that Keras has ImageNet weights for; any width up to `widest` can be built.
-    smallest_px: of the input. weights_file: how Keras calls its ImageNet weights without the top, with {name}, {width}
-    and {size_px} filled in; "" for a family without. weights_px: the input sizes they were trained at, with exceptions
-    by name. ops: what a net costs; None where nobody has written it down. published: patterns of names in
-    targets/published_latencies.csv, and what they are called here.
+    module: builds them; backbones/__init__.py says what it offers. names: of nets that each have a name. widths: of nets
+    that are called FAMILY-WIDTH, those with ImageNet weights from Keras; any width up to `widest` can be built.
+    smallest_px: of the input. weights_file: the name of Keras' ImageNet weights without the top, with {name}, {width}
+    and {size_px} to fill in; "" for a family without weights. weights_px: the input sizes they were trained at; weights_px_of:
+    exceptions by name. ops: the cost of a net; None where it is not written down. published: patterns of names in
+    targets/published_latencies.csv -> names here.
     """
 
     module: str
@@ -55,15 +55,15 @@ FAMILIES: dict[str, Family] = {
         names=("densenet121", "densenet169", "densenet201"),
         weights_file=_NO_TOP,
         ops=arithmetic.densenet,
-        # The "densenet" of TensorFlow's hosted models and of Coral's table is not said to be of a depth; it is counted
-        # as DenseNet-121, the smallest.
+        # TensorFlow's hosted models and Coral's table do not say which depth their "densenet" has; it is counted as
+        # DenseNet-121, the smallest.
         published={"densenet": "densenet121", r"(densenet\d+)": r"\1"},
     ),
     "vgg16": Family("edgetl.backbones.vgg16", names=("vgg16",), weights_file=_NO_TOP),
     "xception": Family(
         "edgetl.backbones.xception",
         names=("xception",),
-        smallest_px=96,  # Keras builds it from 71 pixels on, and inputs are multiples of 32
+        smallest_px=96,  # Keras needs at least 71 pixels, and inputs are multiples of 32
         weights_file=_NO_TOP,
         weights_px=(299,),
     ),
@@ -71,7 +71,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def described() -> str:
-    """The names of all backbones, as messages and --help list them.
+    """The names of all backbones, for messages and --help.
 
     >>> described()
     'mobilenetv2-A with A in (0, 1.4], densenet121, densenet169, densenet201, vgg16 or xception'
@@ -84,7 +84,7 @@ def described() -> str:
 def canonical(backbone: str) -> str:
     """The one spelling of a backbone's name: it is part of cache keys and of weight files' names.
 
-    Raises ValueError for a name that no family has.
+    Raises ValueError for an unknown name.
 
     >>> canonical("mobilenetv2-1"), canonical("densenet121")
     ('mobilenetv2-1.0', 'densenet121')
@@ -93,14 +93,14 @@ def canonical(backbone: str) -> str:
         return backbone
     name, dash, width = backbone.partition("-")
     if not dash or not re.fullmatch(r"\d+(\.\d+)?", width) or not getattr(FAMILIES.get(name), "widths", ()):
-        raise ValueError(f"there is no such backbone; there are {described()}")
+        raise ValueError(f"there is no such backbone; the backbones are {described()}")
     if not 0 < float(width) <= FAMILIES[name].widest:
         raise ValueError(f"the width multiplier must be in (0, {FAMILIES[name].widest:g}]")
     return f"{name}-{float(width)}"
 
 
 def family_of(backbone: str) -> str:
-    """The family of a backbone's canonical name. Raises KeyError for a name that no family has.
+    """The family of a backbone's canonical name. Raises KeyError for an unknown name.
 
     >>> family_of("mobilenetv2-0.35"), family_of("densenet121")
     ('mobilenetv2', 'densenet')
@@ -112,7 +112,7 @@ def family_of(backbone: str) -> str:
 
 
 def width_of(backbone: str) -> float:
-    """The width multiplier, or of a name that ends with a number that number: its depth; 1.0 for other nets.
+    """The number that a name ends with, its width multiplier or depth; 1.0 for a name without a number.
 
     >>> width_of("mobilenetv2-0.35"), width_of("densenet121")
     (0.35, 121.0)
@@ -122,13 +122,13 @@ def width_of(backbone: str) -> float:
 
 
 def weight_file(backbone: str, size_px: int | str) -> str:
-    """How Keras calls its ImageNet weights of a net for an input size."""
+    """The name of Keras' ImageNet weights of a net for an input size."""
     template = FAMILIES[family_of(backbone)].weights_file
     return template.format(name=backbone, width=width_of(backbone), size_px=size_px)
 
 
 def weight_files(backbone: str) -> dict[int, str]:
-    """Input size in pixels -> the file of ImageNet weights that Keras has for it; empty for a net it has none of."""
+    """Input size in pixels -> the name of Keras' file of ImageNet weights; empty for a net that Keras has none for."""
     family = FAMILIES[family_of(backbone)]
     if not family.weights_file or (family.widths and width_of(backbone) not in family.widths):
         return {}
@@ -137,9 +137,9 @@ def weight_files(backbone: str) -> dict[int, str]:
 
 @functools.lru_cache(maxsize=256)
 def net_ops(backbone: str, input_size_px: int, classes: int = 1000) -> tuple[NetOp, ...]:
-    """The ops of a backbone with a dense layer on its mean, BatchNorm folded where a convolution is before it.
+    """The ops of a backbone with a dense layer on its mean; BatchNorm is folded where a convolution comes before it.
 
-    input_size_px: one side, a multiple of 32. Raises ValueError for a family whose arithmetic is not written down.
+    input_size_px: one side, a multiple of 32. Raises ValueError for a family without arithmetic.
 
     >>> round(sum(op.macs for op in net_ops("mobilenetv2-1.0", 224)) / 1e6)
     301
@@ -151,7 +151,7 @@ def net_ops(backbone: str, input_size_px: int, classes: int = 1000) -> tuple[Net
 
 
 def backbone_of(published: str) -> str:
-    """The backbone that a published name means. Raises ValueError for one whose arithmetic is not known.
+    """The backbone that a published name means. Raises ValueError for a net with unknown arithmetic.
 
     >>> backbone_of("mobilenet_v2_0.35"), backbone_of("densenet")
     ('mobilenetv2-0.35', 'densenet121')
@@ -161,4 +161,4 @@ def backbone_of(published: str) -> str:
             found = re.fullmatch(pattern, published)
             if found:
                 return canonical(found.expand(name))
-    raise ValueError(f"{published} is no net whose arithmetic is known here")
+    raise ValueError(f"the arithmetic of {published} is not known here")

@@ -1,4 +1,4 @@
-"""Which local file a net's first weights would come from, told without TensorFlow and without the network.
+"""Which local file a net's first weights would come from, found without TensorFlow and without the network.
 
 The plan needs it: the file's digest is part of the cache key. edgetl/backbones/weights.py does the rest.
 """
@@ -9,17 +9,17 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 from edgetl.backbones.catalogue import FAMILIES, family_of, weight_file
+from edgetl.backbones.records import WeightsKey
 from edgetl.core.errors import MissingError
 from edgetl.core.store import file_sha256
 
 
-def look(backbone: str, weights: str, input_size_px: int) -> tuple[dict[str, Any], Path | None]:
-    """(what goes into the cache key, the local file or None) for a net's first weights.
+def look(backbone: str, weights: str, input_size_px: int) -> tuple[WeightsKey, Path | None]:
+    """(their part of the cache key, the local file or None) for a net's first weights.
 
-    weights: as a recipe has it: "imagenet", "none" or a file. Raises MissingError when an explicitly named file is not there.
+    weights: as in a recipe: "imagenet", "none" or a file. Raises MissingError when a file is named that does not exist.
     """
     if weights == "none":
         return {"weights": "none"}, None
@@ -39,18 +39,18 @@ def look(backbone: str, weights: str, input_size_px: int) -> tuple[dict[str, Any
 
 
 def keras_models_folder() -> Path:
-    """Where Keras keeps weight files: $KERAS_HOME/models, else ~/.keras/models."""
+    """Keras' folder of weight files: $KERAS_HOME/models, or ~/.keras/models without that variable."""
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
 
 def _in_keras_cache(backbone: str, input_size_px: int) -> Path | None:
-    """The file of this net for the input size, else the one that `preferred_sizes` puts first."""
+    """The file of this net for the input size; otherwise the first in the order of `preferred_sizes`."""
     folder = keras_models_folder()
     template = FAMILIES[family_of(backbone)].weights_file
     if not template:
         return None
-    # Any size that lies there, also one that Keras does not offer.
+    # Any size in the folder, including those that Keras does not offer.
     pattern = re.compile(re.escape(weight_file(backbone, "SIZE")).replace("SIZE", r"(\d+)"))
     found: Mapping[int, Path] = {
         int(match[1]) if "{size_px}" in template else 0: file
@@ -62,7 +62,7 @@ def _in_keras_cache(backbone: str, input_size_px: int) -> Path | None:
 
 
 def preferred_sizes(sizes: Collection[int], input_size_px: int) -> list[int]:
-    """Sizes weights were trained at, best first for this input: the size itself, the next larger ones, then smaller.
+    """Sizes that weights were trained at, the best for this input first: the size itself, the next larger ones, then smaller.
 
     The net is fully convolutional: all of them fit. Larger before nearer, on weak evidence: MobileNetV2 0.35 at 160 px
     on flower_photos came from the weights of 224 px to validation loss 0.330, top-1 0.897 (14 epochs, head first), from

@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al. 2018) at any width: Keras' own graph, and a narrow net from a wide one's channels."""
+"""MobileNetV2 (Sandler et al. 2018) at any width: Keras' own graph, and a narrow net made of a wide one's channels."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tf_keras.src.applications import mobilenet_v2 as keras_source
 from edgetl.backbones.catalogue import width_of
 from edgetl.tasks.photos.contract import Normalization
 
-# Keras' own scaling is pixel / 127.5 - 1, whose zero lies between two pixel values: in int8 every second value would
-# round away from its neighbour. Half a grey level lower, (pixel - 128) / 127.5, int8 input is the pixel minus 128,
-# exactly: scale 1/127.5, zero point 0. ImageNet weights do not notice 0.004.
+# Keras' own scaling is pixel / 127.5 - 1. Its zero is between two pixel values: in int8 every second value would round away
+# from its neighbour. With half a grey level less, (pixel - 128) / 127.5, int8 input is exactly the pixel minus 128:
+# scale 1/127.5, zero point 0. The difference, 0.004, makes none for ImageNet weights.
 NORMALIZATION = Normalization(mean=(128.0, 128.0, 128.0), scale=(127.5, 127.5, 127.5))
 WEIGHTS_URL = keras_source.BASE_WEIGHT_PATH
 
@@ -26,19 +26,19 @@ def build(backbone: str, input_size_px: int) -> Any:
 
 
 def first_tuned_layer(backbone: str) -> str:
-    """Blocks from here on are fine-tuned: of width 1.0 they hold 62% of the work and 98% of the weights."""
+    """Blocks from here on are fine-tuned: at width 1.0 they have 62% of the work and 98% of the weights."""
     return "block_6_expand"
 
 
-# --- a narrow net from a wide one -------------------------------------------------------------------------------
+# --- a narrow net made of a wide one -------------------------------------------------------------------------------
 
 
 def select_channels(wide: Any, narrow: Any) -> None:
     """Set the narrow net's weights to the wide net's most important channels, consistently along residual streams.
 
-    wide, narrow: models whose layers carry Keras' MobileNetV2 names. A channel's importance is the L2 norm of its
+    wide, narrow: models with Keras' names of MobileNetV2's layers. A channel's importance is the L2 norm of its
     kernel after BatchNorm is folded in (Li et al. 2017, with the scale that BatchNorm adds). BatchNorm statistics are
-    copied; they no longer fit, so estimate them anew before use. Raises ValueError if the narrow net is wider.
+    copied; they no longer fit, so estimate them again before use. Raises ValueError if the narrow net is wider.
     """
     blocks = ["expanded_conv", *(f"block_{i}" for i in range(1, 17))]
     streams = _streams(narrow, blocks)
@@ -84,11 +84,11 @@ def _importance(model: Any, conv: str, norm: str) -> np.ndarray:
     gamma, _, _, variance = model.get_layer(norm).get_weights()
     rows = kernel[..., 0] if "depthwise" in conv else kernel
     per_channel = np.sqrt((rows.reshape(-1, rows.shape[-1]) ** 2).sum(axis=0))
-    return per_channel * np.abs(gamma) / np.sqrt(variance + model.get_layer(norm).epsilon)
+    return np.asarray(per_channel * np.abs(gamma) / np.sqrt(variance + model.get_layer(norm).epsilon))
 
 
 def _streams(model: Any, blocks: list[str]) -> dict[str, list[str]]:
-    """For each convolution that opens a residual stream: those whose outputs are added up in it, itself first."""
+    """For each convolution that starts a residual stream: the convolutions whose outputs are added in it, itself first."""
     opener = "Conv1"
     streams = {opener: [opener]}
     for block in blocks:
@@ -102,11 +102,11 @@ def _streams(model: Any, blocks: list[str]) -> dict[str, list[str]]:
 
 
 def _stream_importance(wide: Any, convs: list[str]) -> np.ndarray:
-    """Summed over a stream's convolutions. A narrow net can have a residual where the wide one's widths differ: then
-    only the channels that all of them have can be kept."""
+    """Summed over a stream's convolutions. A narrow net can have a residual where the wide net's widths differ: then only
+    the channels that all of them have can be kept."""
     scores = [_importance(wide, conv, "bn_Conv1" if conv == "Conv1" else f"{conv}_BN") for conv in convs]
     shared = min(len(score) for score in scores)
-    return np.sum([score[:shared] for score in scores], axis=0)
+    return np.asarray(np.sum([score[:shared] for score in scores], axis=0))
 
 
 def _copy_norm(wide: Any, narrow: Any, norm: str, outputs: np.ndarray) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,11 @@ import numpy as np
 from tf_keras import Model, layers
 
 from edgetl.backbones import load_family
+from edgetl.backbones.records import WeightsSource
 from edgetl.tasks.photos.contract import Normalization
+
+# Layer name -> its arrays, in Keras' order.
+LayerWeights = dict[str, list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class ModelSpec:
     backbone: str
     input_size_px: int
     n_classes: int
-    weights_source: Mapping[str, Any] = field(default_factory=dict)
+    weights_source: WeightsSource = field(default_factory=lambda: WeightsSource())
 
     @property
     def normalization(self) -> Normalization:
@@ -91,12 +95,12 @@ def load_model(folder: Path) -> tuple[ModelSpec, Any]:
     return spec, model
 
 
-def load_first_weights(folder: Path) -> tuple[dict[str, list[np.ndarray]] | None, dict[str, Any]]:
+def load_first_weights(folder: Path) -> tuple[LayerWeights | None, WeightsSource]:
     """Read the weights stage's artifact: (layer name -> arrays, or None; where they came from)."""
     source = json.loads((folder / "source.json").read_text())
     if not (folder / "weights.npz").is_file():
         return None, source
-    weights: dict[str, list[np.ndarray]] = {}
+    weights: LayerWeights = {}
     with np.load(folder / "weights.npz", allow_pickle=False) as data:
         for key in sorted(data.files, key=lambda key: (key.rsplit("/", 1)[0], int(key.rsplit("/", 1)[1]))):
             weights.setdefault(key.rsplit("/", 1)[0], []).append(data[key])

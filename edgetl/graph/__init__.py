@@ -1,1 +1,1 @@
-"""The folded network as data: convolutions with their BatchNorms inside, before any grid is put on them."""
+"""The folded network as data: convolutions with their BatchNorms inside, before quantization."""

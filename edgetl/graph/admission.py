@@ -1,7 +1,6 @@
 """Which Keras layers have an int8 form in both file formats, and why the others have none.
 
-Whatever a layer could be set to and the int8 files would silently do otherwise is refused here: dilation, groups,
-another activation, another axis.
+Settings that the int8 files would silently ignore are refused here: dilation, groups, other activations, other axes.
 """
 
 from __future__ import annotations
@@ -13,58 +12,60 @@ from tf_keras import Model, Sequential, layers
 
 from edgetl.core.errors import TrainingError
 
-# At inference these give their input.
+# At inference these return their input.
 REMOVED = (layers.Dropout, layers.SpatialDropout2D, layers.GaussianDropout, layers.GaussianNoise)
 
 
 def refuse_unquantizable(model: Any) -> None:
-    """Raises TrainingError naming all layers of a Keras model that have no int8 form, each with why. Trains nothing."""
+    """Raises TrainingError naming all layers of a Keras model that have no int8 form, each with its reason. Trains nothing."""
     if _is_keras_3(model) or any(_is_keras_3(layer) for layer in getattr(model, "layers", ())):
         raise TrainingError(
             "The net is made of Keras 3 objects.",
-            why="quantization-aware training (TFMOT) works on tf_keras, that is Keras 2, only",
+            why="quantization-aware training (TFMOT) works only with tf_keras, which is Keras 2",
             fix="build the net from tf_keras.layers, with TF_USE_LEGACY_KERAS=1 set before TensorFlow is imported",
         )
     if not isinstance(model, Model) or isinstance(model, Sequential) or not model._is_graph_network:
         raise TrainingError(
             f"The net is a {type(model).__name__}, and only functional models can be quantized.",
-            why="the graph of its layers is not to be had",
-            fix="give tf_keras.Model(inputs, outputs), for a Sequential tf_keras.Model(net.inputs, net.outputs)",
+            why="it has no graph of its layers",
+            fix="use tf_keras.Model(inputs, outputs); for a Sequential, tf_keras.Model(net.inputs, net.outputs)",
         )
     faults = [(layer, why) for layer in model.layers if (why := why_not(layer)) is not None]
     lines = [f"{layer.name} ({type(layer).__name__}): {why}" for layer, why in faults]
     images = [layer.name for layer in model.layers if isinstance(layer, layers.InputLayer)]
     if len(images) != 1 or len(model.outputs) != 1:
-        lines.append(f"the net has {len(images)} inputs and {len(model.outputs)} outputs: one image in, its logits out")
+        lines.append(
+            f"the net has {len(images)} inputs and {len(model.outputs)} outputs; one image and its logits are needed"
+        )
     elif len(model.output.shape) != 2:
-        lines.append(f"the net's output has {len(model.output.shape)} axes: logits are [batch, classes]")
+        lines.append(f"the net's output has {len(model.output.shape)} axes; logits are [batch, classes]")
     if lines:
         raise TrainingError(
             f"{len(lines)} layers of the net cannot be quantized."
             if len(lines) > 1
             else "A layer of the net cannot be quantized.",
             why="\n       ".join(lines),
-            fix="use a backbone of this tool, or change these layers; edgetl/graph/admission.py lists what there is",
+            fix="use a backbone of this tool, or change these layers; edgetl/graph/admission.py lists those that can be quantized",
         )
 
 
 def why_not(layer: Any) -> str | None:
-    """Why a layer has no int8 form; None when it has one."""
+    """Why a layer has no int8 form; None if it has one."""
     if isinstance(layer, Model):
-        return "a model inside the model; call its layers on the tensors one by one, so that the net is flat"
-    # The very class: a subclass (Conv2DTranspose is a Conv2D) may compute something else.
+        return "it is a model inside the model; call its layers on the tensors one by one, so that the net is flat"
+    # The exact class: a subclass (Conv2DTranspose is a Conv2D) may compute something else.
     check = _CHECKS.get(type(layer))
     if check is None:
-        return "there is no int8 form for it here"
+        return "it has no int8 form here"
     if len(layer.inbound_nodes) > 1:
-        return "it is used more than once; make a layer for each use"
+        return "it is used more than once; make one layer per use"
     if getattr(layer, "data_format", "channels_last") != "channels_last":
-        return "its data_format is channels_first; images are [batch, height, width, channels] here"
+        return "its data_format is channels_first; here images are [batch, height, width, channels]"
     return check(layer)
 
 
 def activation_of(layer: Any) -> str | None:
-    """ "none", "relu" or "relu6", also of a layer that is nothing but a ReLU; None for any other activation."""
+    """ "none", "relu" or "relu6", also for a layer that is only a ReLU; None for any other activation."""
     if isinstance(layer, layers.ReLU):
         if layer.negative_slope or layer.threshold:
             return None
@@ -88,8 +89,8 @@ def _rank(layer: Any) -> int:
 def _activation(layer: Any) -> str | None:
     if activation_of(layer) is None:
         if isinstance(layer, layers.ReLU):
-            return "its slope, threshold or max_value is another; relu and relu6 have an int8 form"
-        hint = "; leave softmax out, the net's output is logits" if _name(layer.activation) == "softmax" else ""
+            return "its slope, threshold or max_value is not that of relu or relu6, which have an int8 form"
+        hint = "; leave softmax out: the net's output is logits" if _name(layer.activation) == "softmax" else ""
         return f"its activation is {_name(layer.activation)}; relu, relu6 and linear have an int8 form{hint}"
     return None
 
@@ -98,7 +99,7 @@ def _convolution(layer: Any) -> str | None:
     if any(rate != 1 for rate in layer.dilation_rate):
         return f"its dilation_rate is {tuple(layer.dilation_rate)}; 1 has an int8 form here"
     if getattr(layer, "groups", 1) != 1:
-        return f"its kernel has {layer.groups} groups; use Conv2D of one group, or DepthwiseConv2D"
+        return f"its kernel has {layer.groups} groups; use Conv2D with one group, or DepthwiseConv2D"
     if getattr(layer, "depth_multiplier", 1) not in (1, None):
         return f"its depth_multiplier is {layer.depth_multiplier}; 1 has an int8 form here"
     return _activation(layer)
@@ -112,9 +113,9 @@ def _dense(layer: Any) -> str | None:
 
 def _batch_norm(layer: Any) -> str | None:
     if _rank(layer) != 4:
-        return "its input is not an image; a BatchNorm is folded into a convolution"
+        return "its input is not an image: a BatchNorm is folded into a convolution"
     axis = layer.axis[0] if isinstance(layer.axis, list | tuple) else layer.axis
-    return None if axis in (-1, 3) else f"it normalizes axis {axis}; the last one, the channels, has an int8 form"
+    return None if axis in (-1, 3) else f"it normalizes axis {axis}; only the last, the channels, has an int8 form"
 
 
 def _add(layer: Any) -> str | None:
@@ -129,7 +130,9 @@ def _add(layer: Any) -> str | None:
 def _concatenate(layer: Any) -> str | None:
     inputs = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
     if len(inputs[0].shape) != 4 or layer.axis not in (-1, 3):
-        return f"it joins along axis {layer.axis} of {len(inputs[0].shape)}; the channels of images have an int8 form"
+        return (
+            f"it joins along axis {layer.axis} of {len(inputs[0].shape)}; only the channels of images have an int8 form"
+        )
     return None
 
 

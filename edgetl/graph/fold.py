@@ -2,10 +2,10 @@
 
     kernel' = kernel * gamma / sqrt(variance + epsilon)    bias' = beta - mean * gamma / sqrt(variance + epsilon)
 
-(Jacob et al. 2018, section 3.2.) A BatchNorm that follows no convolution (DenseNet's pre-activation) becomes a 1 x 1
-depthwise convolution, which both runtimes run in int8, or an addition (graph/preactivation.py). A ReLU after a
-tensor that others read as well (Xception's residuals) stays a node of its own. An average pooling after a 1 x 1
-convolution (DenseNet's transitions) comes before it.
+(Jacob et al. 2018, section 3.2.) A BatchNorm that does not follow a convolution (DenseNet's pre-activation) becomes a 1 x 1
+depthwise convolution, which both runtimes run in int8, or an addition (graph/preactivation.py). A ReLU after a tensor with
+other readers (Xception's residuals) stays a node of its own. An average pooling after a 1 x 1 convolution (DenseNet's
+transitions) is moved before it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FUSES_RELU = ("conv", "depthwise", "dense", "add")
 
 @dataclass(frozen=True)
 class Rewrite:
-    """What becomes of one Keras layer. kind: its class; rewrite: in words, with the layer it goes into."""
+    """What folding does to one Keras layer. kind: its class; rewrite: in words, with the layer it goes into."""
 
     layer: str
     kind: str
@@ -37,8 +37,8 @@ class Rewrite:
 
 @dataclass
 class Folding:
-    """A graph and how it came about. members: node name -> the Keras layers that it computes, in order, of all nodes whose
-    tensor is just what the last of these makes."""
+    """A graph and how it was made. members: node name -> the Keras layers that it computes, in order; only of nodes whose
+    tensor equals the output of the last of these layers."""
 
     graph: Graph
     rewrites: list[Rewrite] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Folding:
 
 
 def fold(model: Any) -> Graph:
-    """The deployable graph of a flat functional classifier. Raises TrainingError for layers that have no place in it."""
+    """The deployable graph of a flat functional classifier. Raises TrainingError for layers without an int8 form."""
     return folding(model).graph
 
 
@@ -175,14 +175,15 @@ class _Layers:
 
 
 def _with_additions(rewrites: list[Rewrite], additions: Mapping[str, tuple[str, ...]]) -> list[Rewrite]:
-    """With what became of each norm in place of its row; a net's own 1 x 1 depthwise convolution had none."""
-    said = {
+    """The rewrites, with new words for each norm that became an addition; a net's own 1 x 1 depthwise convolution had no
+    row."""
+    words = {
         name: f"becomes an addition; its factors go into {' and '.join(after)} and into what is before it"
         for name, after in additions.items()
     }
-    without = said.keys() - {row.layer for row in rewrites}
-    found = [replace(row, rewrite=said[row.layer]) if row.layer in said else row for row in rewrites]
-    return found + [Rewrite(name, "DepthwiseConv2D", said[name]) for name in said if name in without]
+    without = words.keys() - {row.layer for row in rewrites}
+    changed = [replace(row, rewrite=words[row.layer]) if row.layer in words else row for row in rewrites]
+    return changed + [Rewrite(name, "DepthwiseConv2D", words[name]) for name in words if name in without]
 
 
 def _parents(layer: Any) -> list[str]:
@@ -242,11 +243,11 @@ def _node(layer: Any, sources: tuple[str, ...], shape: tuple[int, ...]) -> Node:
         return Node(name, "add", sources, {}, shape)
     if isinstance(layer, layers.Concatenate):
         return Node(name, "concat", sources, {}, shape)
-    raise AssertionError(f"{type(layer).__name__} is admitted and has no node")
+    raise AssertionError(f"{type(layer).__name__} is admitted but has no node")
 
 
 def _separable(layer: Any, sources: tuple[str, ...], shape: tuple[int, ...]) -> tuple[Node, Node]:
-    """The depthwise convolution, [h, w, channels, 1] as DepthwiseConv2D has it, and the 1 x 1 convolution after it."""
+    """The depthwise convolution, kernel [h, w, channels, 1] as in DepthwiseConv2D, and the 1 x 1 convolution after it."""
     depthwise, pointwise, *bias = layer.get_weights()
     channels, filters = pointwise.shape[2:]
     first = Node(
@@ -272,9 +273,9 @@ def _separable(layer: Any, sources: tuple[str, ...], shape: tuple[int, ...]) -> 
 
 
 def _with_padding_fused(graph: Graph) -> tuple[Graph, dict[str, str]]:
-    """Drop each explicit padding that is just what "same" of the only convolution after it does: one op less to run.
+    """Drop each explicit padding that equals "same" of the only convolution after it: one op less to run.
 
-    Returns the graph and, for each padding that went, the convolution it went into.
+    Returns the graph and, for each padding that was dropped, the convolution it went into.
     """
     readers: dict[str, list[Node]] = {}
     for node in graph.nodes:
@@ -289,11 +290,11 @@ def _with_padding_fused(graph: Graph) -> tuple[Graph, dict[str, str]]:
         if reader.op not in ("conv", "depthwise") or reader.attributes["padding"] != "valid" or reader.kernel is None:
             continue
         source = graph.node(node.inputs[0])
-        wanted = [
+        same = [
             list(same_padding(source.shape[1 + axis], reader.kernel.shape[axis], reader.attributes["strides"][axis]))
             for axis in (0, 1)
         ]
-        if wanted == node.attributes["pads"]:
+        if same == node.attributes["pads"]:
             went_into[node.name] = reader.name
             changed[reader.name] = replace(
                 reader, inputs=(source.name,), attributes={**reader.attributes, "padding": "same"}
@@ -303,12 +304,12 @@ def _with_padding_fused(graph: Graph) -> tuple[Graph, dict[str, str]]:
 
 
 def _with_pooling_first(graph: Graph) -> tuple[Graph, dict[str, str]]:
-    """Average before a 1 x 1 convolution, not after it: the same sums in another order, with a quarter of the
+    """Average before a 1 x 1 convolution instead of after it: the same sums in another order, with a quarter of the
     multiplications for 2 x 2 (DenseNet121 at 224 px on one thread: float32 28.5 to 26.5 ms in LiteRT, int8 9.3 to 8.8).
 
-    Returns the graph and, for each pooling that moved, the convolution that it now comes before; that one's tensor is
-    what the pooling's was. Only without padding, which does not count in an average, and only where no one else reads
-    the convolution and nothing is between the two.
+    Returns the graph and, for each pooling that moved, the convolution that it now comes before; that convolution's tensor
+    is what the pooling's was. Only without padding, which does not count in an average, and only where the pooling directly
+    follows the convolution and is its only reader.
     """
     moved: dict[str, str] = {}
     for node in graph.nodes:
@@ -337,8 +338,8 @@ def _with_pooling_first(graph: Graph) -> tuple[Graph, dict[str, str]]:
 def check_folded(model: Any, graph: Graph, images: Any) -> float:
     """Largest difference in logits between a model and its folded graph, relative to the largest logit.
 
-    Raises TrainingError above 1e-3, naming the first layers that depart: a right fold of MobileNetV2 0.35 measured
-    1e-6, one wrong gamma in a test fails it.
+    Raises TrainingError above 1e-3, naming the first layers that differ: a correct fold of MobileNetV2 0.35 measured
+    1e-6, one wrong gamma in a test fails.
     """
     rebuilt = rebuild(graph)
     error = _departure(model(images, training=False), rebuilt(images, training=False))
@@ -351,19 +352,20 @@ def check_folded(model: Any, graph: Graph, images: Any) -> float:
     return error
 
 
-def _departure(wanted: Any, got: Any) -> float:
-    wanted, got = np.asarray(wanted), np.asarray(got)
-    return float(np.abs(wanted - got).max() / max(1e-9, np.abs(wanted).max()))
+def _departure(expected: Any, got: Any) -> float:
+    """The largest difference, relative to the largest expected value."""
+    expected, got = np.asarray(expected), np.asarray(got)
+    return float(np.abs(expected - got).max() / max(1e-9, np.abs(expected).max()))
 
 
 def _first_departure(model: Any, rebuilt: Any, graph: Graph, images: Any) -> str:
-    """The first node whose tensor is not what the Keras layers that went into it make, in words."""
+    """The first node with another tensor than the Keras layers that went into it, in words."""
     members = folding(model).members
     pairs = [(node.name, members[node.name]) for node in graph.nodes[1:] if node.name in members]
-    wanted = Model(model.input, [model.get_layer(merged[-1]).output for _, merged in pairs])(images, training=False)
+    expected = Model(model.input, [model.get_layer(merged[-1]).output for _, merged in pairs])(images, training=False)
     got = Model(rebuilt.input, [rebuilt.get_layer(name).output for name, _ in pairs])(images, training=False)
-    for (name, merged), theirs, ours in zip(pairs, wanted, got, strict=True):
+    for (name, merged), theirs, ours in zip(pairs, expected, got, strict=True):
         error = _departure(theirs, ours)
         if not error <= 1e-3:
-            return f"the first to differ, by {error:.2g} of its largest value, is {name}, made of {', '.join(merged)}"
+            return f"the first to differ, by {error:.2g} of its largest value, is {name}, made from {', '.join(merged)}"
     return "every layer agrees on 4 images"

@@ -1,7 +1,8 @@
 """Graph: a folded network as plain data, between Keras and the file formats. NumPy only.
 
-Every node makes one tensor and gives it its name. BatchNorm is folded away and ReLU is part of the node before it, but
-where that node's tensor has other readers, so that a node is what an int8 kernel computes. Tensors are NHWC; kernels as Keras has them.
+Every node makes one tensor, which has its name. BatchNorm is folded away and ReLU is part of the node before it (except where
+that node's tensor has other readers), so that one node is what one int8 kernel computes. Tensors are NHWC; kernels have
+Keras' layout.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ Op = Literal[
     "mean",
     "relu",
     "shift",
-    "space_to_depth",  # only file writers make it
+    "space_to_depth",  # made only by file writers
 ]
-# TFLite's 8-bit quantization specification: output has the scale and zero point of the input.
+# Node name -> (kernel, bias).
+NodeWeights = dict[str, tuple[np.ndarray | None, np.ndarray]]
+# TFLite's 8-bit quantization specification: the output has the scale and zero point of the input.
 SAME_SCALE_OPS = ("concat", "pad", "max_pool", "average_pool")
 
 
@@ -38,10 +41,10 @@ class Node:
     """One operation. attributes by op:
 
     input: shape. conv, depthwise: strides (h, w), padding "same" or "valid", activation "none", "relu" or "relu6".
-    dense, add, relu, shift: activation (an add has it only where a ReLU is fused into it). pad: pads ((top, bottom), (left, right)). max_pool, average_pool: size, strides, padding.
+    dense, add, relu, shift: activation (an add has it only where a ReLU is fused into it). pad: pads ((top, bottom),
+    (left, right)). max_pool, average_pool: size, strides, padding.
     kernel: conv [h, w, in, out]; depthwise [h, w, channels, 1]; dense [in, out]. bias: [out]; a shift, which adds a
-    constant to each channel, has that alone. shape: of the output
-    tensor for batch 1.
+    constant to each channel, has only a bias. shape: of the output tensor for batch 1.
     """
 
     name: str
@@ -78,7 +81,7 @@ class Graph:
         """By name."""
         return next(node for node in self.nodes if node.name == name)
 
-    def with_weights(self, weights: Mapping[str, tuple[np.ndarray | None, np.ndarray]]) -> Graph:
+    def with_weights(self, weights: NodeWeights) -> Graph:
         """The same graph with other kernels and biases."""
         return Graph(
             tuple(
@@ -105,7 +108,7 @@ class Graph:
 
 
 def same_scale_groups(graph: Graph) -> dict[str, str]:
-    """Tensor name -> the name of the tensor that stands for all those that must share its scale and zero point."""
+    """Tensor name -> the name of the tensor that represents all those with the same scale and zero point."""
     leader = {node.name: node.name for node in graph.nodes}
 
     def find(name: str) -> str:
@@ -121,7 +124,7 @@ def same_scale_groups(graph: Graph) -> dict[str, str]:
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """What "same" pads before and after one side of `size` (TensorFlow's rule).
+    """The padding of "same" before and after along one axis of this size (TensorFlow's rule).
 
     >>> same_padding(160, 3, 2), same_padding(5, 3, 2)
     ((0, 1), (1, 1))

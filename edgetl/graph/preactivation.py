@@ -1,21 +1,20 @@
 """BatchNorm before a convolution (DenseNet's pre-activation), spread over the convolutions before and after it.
 
-All BatchNorms that read one channel see the same mean and variance and differ in what they learned alone. So what they
-have in common, a factor a and a constant d for every channel, moves into the convolution that makes it, where weights
-have a scale a channel and nothing is lost:
+All BatchNorms that read one channel see the same mean and variance and differ only in what they learned. So what they
+have in common, a factor a and a constant d for every channel, moves into the convolution that makes the channel, where
+weights have one scale per channel and nothing is lost:
 
     x' = a x + d        relu(s x + t) = r relu(x' + b)        r = s / a > 0,    b = t / r - d <= 0
 
-r goes into the convolution after, for a factor commutes with ReLU. Left is an addition of b with a ReLU, which runs
-faster than the 1 x 1 depthwise convolution that a BatchNorm is otherwise (DenseNet121 at 224 px in LiteRT: 59 of them
-took 1.42 ms of 8.5, the additions 0.98). With d as large as b allows no reader sees what is below 0: the ReLU is
-applied by the convolution before, too, and the channels that share one grid, now of one size, have all of it for what
-counts. Against that stand the constants, which have 8 bits where a bias has 32; corrections.correct_biases takes away what
-their rounding adds. Together it is about even: logits of a DenseNet121 trained on chest X-rays, with biases corrected, had
-42.5 dB before and 44.2 after by mse's ranges, 39.7 and 42.6 by percentile's, 39.9 and 34.9 by minmax's; small nets at
-random the same within half a decibel.
+r goes into the convolution after, because a factor commutes with ReLU. What remains is an addition of b with a ReLU, which
+runs faster than the 1 x 1 depthwise convolution that a BatchNorm is otherwise (DenseNet121 at 224 px in LiteRT: 59 of them
+took 1.42 ms of 8.5, the additions 0.98). With d as large as b allows, no reader sees values below 0: the convolution before
+applies the ReLU too, and the channels that share one grid, now of one size, use all of its steps. A disadvantage is that the
+constants have 8 bits where a bias has 32; corrections.correct_biases removes what their rounding adds. The sum is about
+even: logits of a DenseNet121 trained on chest X-rays, with biases corrected, had 42.5 dB before and 44.2 after with ranges
+by mse, 39.7 and 42.6 by percentile, 39.9 and 34.9 by minmax; small random nets the same within half a decibel.
 
-Where r is not positive, or so uneven that the kernel after would lose many steps to it, the BatchNorm stays a depthwise
+Where r is not positive, or so uneven that the kernel after would lose many steps, the BatchNorm stays a depthwise
 convolution.
 """
 
@@ -28,27 +27,27 @@ import numpy as np
 
 from edgetl.graph.graph import Graph, Node
 
-# What hands its channels on as they are. A padding puts zeros beside them: no constant may be added before it.
+# Ops that pass their channels on unchanged. A padding adds zeros beside them: no constant may be added before it.
 _PASSES = ("concat", "max_pool", "pad")
-# What is linear in each channel and has no weights.
+# Ops that are linear in each channel and have no weights.
 _AVERAGES = ("average_pool", "mean")
-# Of the readers' factors the median is taken, but never less than this part of the largest: a channel that most readers
-# ignore must not become noise for the one that does not.
+# A channel's factor is the median of its readers', but never less than this part of the largest: a channel that most
+# readers ignore must not become noise for the one that does not.
 _SMALLEST_PART = 1.0 / 8.0
-# A reader with a smaller factor than this beside the others' would want a constant many times what the channel holds.
+# A reader with a smaller factor than this, relative to the others', would need a constant many times larger than the channel.
 _SMALLEST_FACTOR = 1.0 / 8.0
-# How much more noise the rounding of the kernel after may make with factors in it. The ReLU before and the even channels
-# win that back: with gammas drawn from exp(N(0, 0.5)), where kernels came out between 1.5 and 4, the logits of DenseNet121
-# at random had 0.9 to 1.5 dB less noise with all norms spread than with none (two seeds, minmax and mse).
+# How many times more noise the rounding of the kernel after may make with factors in it. The ReLU before and the even
+# channels make up for it: with gammas drawn from exp(N(0, 0.5)), where kernels measured between 1.5 and 4, the logits of a
+# random DenseNet121 had 0.9 to 1.5 dB less noise with all norms spread than with none (two seeds, minmax and mse).
 _COARSER = 4.0
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The graph, and what is different in it.
+    """The graph, and what changed in it.
 
-    additions: the norms that became additions -> the nodes that took their factors. changed: names of tensors that are
-    other numbers than before.
+    additions: the norms that became additions -> the nodes that took their factors. changed: names of tensors with other
+    values than before.
     """
 
     graph: Graph
@@ -57,12 +56,12 @@ class Spread:
 
 
 def spread_norms(graph: Graph) -> Spread:
-    """Norms moved into the convolutions around them wherever that is exact and the kernels after can take their factors."""
+    """Move norms into the convolutions around them wherever that is exact and the kernels after can take their factors."""
     return _Spreading(graph).spread()
 
 
 class _Spreading:
-    """scales, shifts: a and d of the channels of every convolution that only norms read."""
+    """scales, shifts: a and d of the channels of each convolution that only norms read, by its name."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -75,7 +74,7 @@ class _Spreading:
         self.parts = {norm.name: list(self._makers(norm.inputs[0])) for norm in self.norms}
         self.scales: dict[str, np.ndarray] = {}
         self.shifts: dict[str, np.ndarray] = {}
-        # Convolutions of which no reader sees what is below 0.
+        # Convolutions of which no reader sees values below 0.
         self.cut_at_0: set[str] = set()
 
     def spread(self) -> Spread:
@@ -113,10 +112,10 @@ class _Spreading:
         nodes = tuple(made[node.name] for node in self.graph.nodes)
         return Spread(Graph(nodes), additions, frozenset(changed))
 
-    # ---- what reads what ----
+    # ---- who reads whom ----
 
     def _makers(self, name: str) -> Iterator[Node]:
-        """The nodes that make a tensor's channels, in their order; one twice where a concatenation holds it twice."""
+        """The nodes that make a tensor's channels, in order; a node twice where a concatenation has it twice."""
         node = self.nodes[name]
         if node.op in _PASSES:
             for source in node.inputs:
@@ -125,7 +124,7 @@ class _Spreading:
             yield node
 
     def _passed_on(self, name: str) -> Iterator[str]:
-        """Tensors that hold this one's channels as they are."""
+        """Tensors that have this one's channels unchanged."""
         for reader in self.readers[name]:
             if reader.op in _PASSES:
                 yield reader.name
@@ -138,7 +137,7 @@ class _Spreading:
                 yield from self._averages_of(reader.name)
 
     def _ends(self, name: str, through: tuple[str, ...]) -> list[Node] | None:
-        """The nodes that read a tensor behind those `through` which it goes; None where it is the net's output."""
+        """The nodes that read a tensor, directly or through nodes of the ops `through`; None where it is the net's output."""
         ends: list[Node] = []
         if not self.readers[name]:
             return None
@@ -153,24 +152,24 @@ class _Spreading:
         return ends
 
     def _norms_that_alone_read(self, node: Node) -> frozenset[str] | None:
-        """Names of the norms that read a convolution, if nothing else does."""
+        """Names of the norms that read a convolution, if only norms do."""
         if node.op not in ("conv", "depthwise") or _is_norm(node) or node.activation == "relu6":
             return None
         ends = self._ends(node.name, _PASSES)
         return frozenset(end.name for end in ends) if ends is not None and all(_is_norm(end) for end in ends) else None
 
     def _takers(self, norm: Node, factor: np.ndarray) -> tuple[str, ...]:
-        """Names of the nodes whose kernels can have a norm's factors; none where it has to stay what it is."""
+        """Names of the nodes whose kernels can take a norm's factors; none where the norm has to stay what it is."""
         ends = self._ends(norm.name, _AVERAGES)
         if norm.activation != "relu" or ends is None or not bool(np.all(factor >= _SMALLEST_FACTOR)):
             return ()
         takes = all(end.op in ("conv", "dense") and _coarser(end, factor) <= _COARSER for end in ends)
         return tuple(end.name for end in ends) if takes else ()
 
-    # ---- what goes where ----
+    # ---- where factors and constants go ----
 
     def _of_channels(self, values: dict[str, np.ndarray], norm: Node, default: float) -> np.ndarray:
-        """float64 [channels] of what a norm reads."""
+        """`values` of the channels that a norm reads, float64 [channels]."""
         parts = self.parts[norm.name]
         return np.concatenate([values.get(maker.name, np.full(maker.shape[-1], default)) for maker in parts])
 
@@ -187,8 +186,8 @@ class _Spreading:
         additions: dict[str, tuple[str, ...]],
         factors: dict[str, np.ndarray],
     ) -> None:
-        wanted = {norm.name: norm.bias / factors[norm.name] for norm in self.norms if norm.name in additions}
-        for name, rows in self._by_channel(producers, wanted).items():
+        constants = {norm.name: norm.bias / factors[norm.name] for norm in self.norms if norm.name in additions}
+        for name, rows in self._by_channel(producers, constants).items():
             # Before a padding 0 must stay 0, and a ReLU does not let a constant through.
             padded = any(self.nodes[passed].op == "pad" for passed in self._passed_on(name))
             if self.nodes[name].activation == "none" and not padded and len(rows):
@@ -199,8 +198,8 @@ class _Spreading:
             self.shifts.setdefault(name, np.zeros(self.nodes[name].shape[-1]))
 
     def _by_channel(self, producers: dict[str, frozenset[str]], values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Producer -> [readings, channels], one for each time that a norm has its channels. values: norm -> a number for
-        every channel that it reads."""
+        """Producer -> [readings, channels], one row for each time that a norm reads its channels. values: norm -> one number
+        per channel that it reads."""
         rows: dict[str, list[np.ndarray]] = {name: [] for name in producers}
         for norm, numbers in values.items():
             widths = [maker.shape[-1] for maker in self.parts[norm]]
@@ -211,8 +210,8 @@ class _Spreading:
 
 
 def with_convolved_shifts(graph: Graph) -> Graph:
-    """Every shift as a 1 x 1 depthwise convolution with ones for a kernel, into which ONNX Runtime fuses the ReLU: in float32
-    DenseNet121 at 224 px took 28.2 ms with them and 31.2 with additions, on one thread."""
+    """Every shift as a 1 x 1 depthwise convolution with a kernel of ones, into which ONNX Runtime fuses the ReLU: in float32
+    DenseNet121 at 224 px took 28.2 ms with these and 31.2 with additions, on one thread."""
     return Graph(tuple(_convolved(node) if node.op == "shift" else node for node in graph.nodes))
 
 
@@ -250,11 +249,11 @@ def _along_input(factor: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def _coarser(taker: Node, factor: np.ndarray) -> float:
-    """How much more noise a kernel's rounding makes with the factors in it than with the same factors in what it reads,
-    on average over its output channels.
+    """How many times more noise a kernel's rounding makes with the factors in it than with the same factors in its input, on
+    average over its output channels.
 
-    Rounding to steps of max|w| / 127 makes noise in proportion to them and to the size of what is read: with the
-    factors in the kernel max|w r| and 1, without them max|w| and the root mean square of r.
+    Rounding to steps of max|w| / 127 makes noise in proportion to the steps and to the size of the input: with the factors
+    in the kernel these are max|w r| and 1, without them max|w| and the root mean square of r.
     """
     assert taker.kernel is not None
     kernel = np.abs(taker.kernel.astype(np.float64))

@@ -14,7 +14,7 @@ _FUSED = {"none": None, "relu": "relu", "relu6": tf.nn.relu6}
 
 
 def rebuild(graph: Graph, wrap: Callable[[Node, Any], Any] = lambda node, layer: layer) -> Any:
-    """A Keras model of the graph: normalized image -> logits. `wrap` may put a layer into another (fake quantization)."""
+    """A Keras model of the graph: normalized image -> logits. wrap: may put a layer into another one (fake quantization)."""
     tensors: dict[str, Any] = {}
     for node in graph.nodes:
         if node.op == "input":
@@ -35,8 +35,8 @@ def rebuild(graph: Graph, wrap: Callable[[Node, Any], Any] = lambda node, layer:
 
 
 def kernel_and_bias(layer: Any) -> tuple[Any, Any]:
-    """The two variables of a convolution or dense layer, also of one inside TFMOT's wrapper (which hides them); of a
-    shift None and the one it has."""
+    """The two variables of a convolution or dense layer, also inside TFMOT's wrapper (which hides them); for a shift None and
+    its bias."""
     by_name = {variable.name.split(":")[0].rsplit("/", 1)[-1]: variable for variable in layer.trainable_weights}
     return by_name.get("kernel", by_name.get("depthwise_kernel")), by_name["bias"]
 
@@ -72,8 +72,8 @@ def _layer(node: Node) -> Any:
     )
 
 
-class _Shift(layers.Layer):
-    """A constant added to each channel, and a ReLU."""
+class _Shift(layers.Layer):  # type: ignore[misc]  # tf_keras has no types
+    """Adds a constant to each channel, then applies the activation."""
 
     def __init__(self, activation: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -92,8 +92,8 @@ class _Shift(layers.Layer):
         return {**super().get_config(), "activation": self.activation}
 
 
-class _AddWithReLU(layers.Add):
-    """An addition with its ReLU in one layer, so that fake quantization puts one grid after both."""
+class _AddWithReLU(layers.Add):  # type: ignore[misc]
+    """An addition and its ReLU in one layer, so that fake quantization puts one grid after both."""
 
     def __init__(self, limit: float | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""What can be mended after training without training: biases that rounding shifted, channels of very different size."""
+"""What can be fixed after training without more training: biases that rounding shifted, channels of very different size."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from edgetl.graph.graph import Graph, Node
+from edgetl.graph.graph import Graph, Node, NodeWeights
 from edgetl.quantization.integers import Quantized, dequantized
+from edgetl.quantization.ranges import OutputsOf
 
 
 @dataclass(frozen=True)
 class Channels:
-    """What tensors hold, channel by channel, over photos and positions, float64 [channels] by tensor name.
+    """Statistics of tensors per channel, over photos and positions, float64 [channels] by tensor name.
 
-    means: of all. above_0: of a shift's output, the share of values that its ReLU let through.
+    means: of all tensors. above_0: of a shift's output, the share of values that its ReLU lets through.
     """
 
     means: Mapping[str, np.ndarray]
     above_0: Mapping[str, np.ndarray]
 
 
-def measure_channels(graph: Graph, outputs_of: Any, batches: Callable[[], Iterable[Any]]) -> Channels:
-    """outputs_of: normalized images -> the tensors of all nodes but the input, in order."""
+def measure_channels(graph: Graph, outputs_of: OutputsOf, batches: Callable[[], Iterable[Any]]) -> Channels:
+    """One pass over normalized images."""
     sums: dict[str, np.ndarray] = {}
     above: dict[str, np.ndarray] = {}
     count = 0
@@ -42,39 +43,40 @@ def measure_channels(graph: Graph, outputs_of: Any, batches: Callable[[], Iterab
 
 
 def correct_biases(graph: Graph, integers: Mapping[str, Quantized], channels: Channels) -> Graph:
-    """Take from each bias what rounding the kernel, and the constants of a shift before it, adds to its output on average.
+    """Subtract from each bias what the rounding of the kernel, and of the constants of a shift before it, adds to its output
+    on average.
 
     With W' the rounded kernel and x the input, E[W' x] - E[W x] = (W' - W) E[x] (Nagel et al. 2019, equation 17; E[x] is
     measured here, not derived from BatchNorm). Zeros of "same" padding are not in E[x]. A shift's constants have 8 bits
-    where a bias has 32, and what rounding does to one it does at all positions that the ReLU lets through: no average
-    over positions takes it away again. Five small dense nets with a channel of 8 standard deviations behind the first
-    ReLU had logits of 18.9 dB, 20.1 with the kernels' part taken away, 26.5 with both; without such a channel 22.5, 25.5, 26.2.
+    where a bias has 32, and the rounding of a constant is the same at all positions that the ReLU lets through: no average
+    over positions removes it. Five small dense nets with a channel of 8 standard deviations after the first ReLU had logits
+    of 18.9 dB, 20.1 with the kernels' part subtracted, 26.5 with both; without such a channel 22.5, 25.5, 26.2.
     """
     rounded = dequantized(graph, integers)
     moved = _moved_means(graph, rounded, integers, channels)
-    weights: dict[str, tuple[np.ndarray | None, np.ndarray]] = {}
+    weights: NodeWeights = {}
     for node, other in zip(graph.nodes, rounded.nodes, strict=True):
         if node.kernel is None or node.bias is None or other.kernel is None:
             continue
         mean = channels.means[node.inputs[0]]
-        found = mean + moved.get(node.inputs[0], 0.0)
-        added = _applied(node.op, other.kernel, found) - _applied(node.op, node.kernel, mean)
+        rounded_mean = mean + moved.get(node.inputs[0], 0.0)
+        added = _applied(node.op, other.kernel, rounded_mean) - _applied(node.op, node.kernel, mean)
         weights[node.name] = (node.kernel, (node.bias - added).astype(np.float32))
     return graph.with_weights(weights)
 
 
 def _applied(op: str, kernel: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """The mean of what a kernel makes of an input with this mean, float64 [out]."""
+    """The mean of a kernel's output for an input with this mean, float64 [out]."""
     kernel = kernel.astype(np.float64)
     if op == "depthwise":
-        return kernel.sum(axis=(0, 1))[:, 0] * mean
-    return mean @ kernel.reshape(-1, len(mean), kernel.shape[-1]).sum(axis=0)
+        return np.asarray(kernel.sum(axis=(0, 1))[:, 0] * mean)
+    return np.asarray(mean @ kernel.reshape(-1, len(mean), kernel.shape[-1]).sum(axis=0))
 
 
 def _moved_means(
     graph: Graph, rounded: Graph, integers: Mapping[str, Quantized], channels: Channels
 ) -> dict[str, np.ndarray]:
-    """Tensor name -> what rounding a shift's constants adds to each channel's mean, float64 [channels]; of shifts and of
+    """Tensor name -> what the rounding of a shift's constants adds to each channel's mean, float64 [channels]; for shifts and
     averages over them."""
     moved: dict[str, np.ndarray] = {}
     for node, other in zip(graph.nodes, rounded.nodes, strict=True):
@@ -82,7 +84,7 @@ def _moved_means(
             grid = integers[node.name].bias_grid
             assert node.bias is not None and other.bias is not None and grid is not None
             error = other.bias.astype(np.float64) - node.bias
-            # A constant more than a step away was cut off (integers._useful_constants): its channel is as good as dead.
+            # A constant more than a step away was clipped (integers._useful_constants): its channel is practically dead.
             moved[node.name] = np.where(np.abs(error) <= grid[0], error, 0.0) * channels.above_0[node.name]
         elif node.op in ("average_pool", "mean") and node.inputs[0] in moved:
             moved[node.name] = moved[node.inputs[0]]
@@ -92,9 +94,9 @@ def _moved_means(
 def equalize(graph: Graph, *, sweeps: int = 20) -> Graph:
     """Bring the channels between two convolutions to the same size (Nagel et al. 2019, section 4.1).
 
-    Channel i of the first is divided by s_i = sqrt(r1_i * r2_i) / r2_i, of the second multiplied, with r1, r2 their
-    largest weights: the net computes the same as long as the activation between them commutes with a factor. ReLU6 does
-    not, so it becomes ReLU there: what had been cut off at 6 is not any more, which is for measuring to judge.
+    Channel i of the first is divided by s_i = sqrt(r1_i * r2_i) / r2_i, of the second multiplied by it, with r1, r2 their
+    largest weights: the net computes the same if the activation between them commutes with a factor. ReLU6 does not, so it
+    becomes ReLU there: values are no longer clipped at 6, and whether that is better has to be measured.
     """
     readers: dict[str, list[Node]] = {}
     for node in graph.nodes:

@@ -1,9 +1,9 @@
-"""Fake quantization with TensorFlow Model Optimization's wrappers, our quantizers and no surprises.
+"""Fake quantization with TensorFlow Model Optimization's wrappers and our own quantizers.
 
-TFMOT's defaults start every activation range at [-6, 6] and let it creep, and quantize depthwise kernels per tensor.
-Here ranges begin where the calibration photos put them and are trained with the weights or stay fixed; convolution
-kernels have a scale a channel unless the device takes one only. What the model computes is what quantization/integers.py
-ships, but that trained ranges are stretched a little afterwards (quantization/ties.py).
+TFMOT's defaults start every activation range at [-6, 6] and let it drift, and quantize depthwise kernels per tensor. Here
+ranges begin at those of the calibration photos and are trained with the weights or stay fixed; convolution kernels have one
+scale per channel unless the device takes only one. The model computes what quantization/integers.py ships, except that
+trained ranges are stretched a little afterwards (quantization/ties.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import quantiz
 from tensorflow_model_optimization.quantization.keras import QuantizeConfig, quantizers
 from tf_keras import Model
 
-from edgetl.graph.graph import SAME_SCALE_OPS, Graph, Node, same_scale_groups
+from edgetl.graph.graph import SAME_SCALE_OPS, Graph, Node, NodeWeights, same_scale_groups
 from edgetl.graph.rebuild import kernel_and_bias, rebuild
 from edgetl.quantization.integers import channel_axis
 from edgetl.quantization.net import QuantizedNet
@@ -25,8 +25,8 @@ from edgetl.quantization.ranges import Range
 from edgetl.quantization.ties import DENOMINATOR
 
 
-class FixedRange(quantizers.Quantizer):
-    """A grid over a fixed range; the gradient passes inside of it and stops outside.
+class FixedRange(quantizers.Quantizer):  # type: ignore[misc]  # TFMOT has no types
+    """A grid over a fixed range; the gradient passes inside the range and stops outside.
 
     bits: 8, or 16 for a symmetric grid (LiteRT's 16x8 scheme).
     """
@@ -39,7 +39,7 @@ class FixedRange(quantizers.Quantizer):
         return self.low, self.high
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
-        """No variables: the range does not move."""
+        """No variables: the range is fixed."""
         return {}
 
     def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
@@ -53,17 +53,17 @@ class FixedRange(quantizers.Quantizer):
         return {"low": self.low, "high": self.high, "bits": self.bits}
 
 
-class TrainedRange(quantizers.Quantizer):
-    """An 8-bit grid whose ends are trained: each a factor times where it began (Choi et al. 2018, Jain et al. 2020).
+class TrainedRange(quantizers.Quantizer):  # type: ignore[misc]
+    """An 8-bit grid with trained ends: each a factor times its start (Choi et al. 2018, Jain et al. 2020).
 
-    end = start * exp(RATE * a), with a trained from 0: an end never changes its sign, one that began at 0 (a ReLU's)
-    stays there, and `cap` bounds what the activation can produce. The gradient of an end is that of the values it clips.
-    Tensors that must share a grid share the variables: `shared` holds those that some layer has made already.
+    end = start * exp(RATE * a), with a trained from 0: an end never changes its sign, an end that starts at 0 (a ReLU's)
+    stays there, and `cap` is the most that the activation can produce. The gradient of an end is that of the values it
+    clips. Tensors that must share a grid share the variables: `shared` has those that some layer has made already.
     """
 
     bits = 8
-    # Adam moves `a` by about the learning rate a step, 2e-5; RATE makes that a five-thousandth of the range. 50 was
-    # no better (recipe.QuantizeOptions).
+    # Adam moves `a` by about the learning rate, 2e-5, per step; RATE makes that a five-thousandth of the range. 50 was no
+    # better (recipe.QuantizeOptions).
     RATE = 10.0
 
     def __init__(self, name: str, start: Range, cap: float | None, shared: dict[str, dict[str, Any]]) -> None:
@@ -79,7 +79,7 @@ class TrainedRange(quantizers.Quantizer):
         return self.shared[self.name]
 
     def ends(self) -> tuple[Any, Any]:
-        """(low, high) as they are now, scalars."""
+        """The current (low, high), scalars."""
         variables = self.shared[self.name]
         low, high = (
             start * tf.exp(self.RATE * variables[end]) for end, start in zip(("low", "high"), self.start, strict=True)
@@ -95,8 +95,8 @@ class TrainedRange(quantizers.Quantizer):
         return {"name": self.name, "start": self.start, "cap": self.cap}
 
 
-class SymmetricWeights(quantizers.Quantizer):
-    """Weights on [-127, 127] times a scale that follows the largest weight: per index of `axis`, or one for all."""
+class SymmetricWeights(quantizers.Quantizer):  # type: ignore[misc]
+    """Weights on [-127, 127] times a scale that follows the largest weight: one scale per index of `axis`, or one for all."""
 
     def __init__(self, axis: int | None) -> None:
         self.axis = axis
@@ -112,7 +112,7 @@ class SymmetricWeights(quantizers.Quantizer):
             return tf.quantization.fake_quant_with_min_max_vars(
                 inputs, -largest, largest, num_bits=8, narrow_range=True
             )
-        # The op wants channels last; a depthwise kernel has them third.
+        # The op needs channels last; a depthwise kernel has them third.
         order = [*others, self.axis]
         moved = tf.transpose(inputs, order)
         quantized = tf.quantization.fake_quant_with_min_max_vars_per_channel(
@@ -125,11 +125,11 @@ class SymmetricWeights(quantizers.Quantizer):
         return {"axis": self.axis}
 
 
-class BiasSteps(quantizers.Quantizer):
-    """A bias on the int32 grid it ships on, input scale times weight scale; the gradient passes to the bias alone.
+class BiasSteps(quantizers.Quantizer):  # type: ignore[misc]
+    """A bias on the int32 grid it ships on, input scale times weight scale; only the bias gets a gradient.
 
-    Where folding BatchNorm left large weights the grid is coarse: on MobileNetV2's first depthwise layer a bias left in
-    float was a tenth of an output step off from what the file computes.
+    Where folding BatchNorm left large weights the grid is coarse: on MobileNetV2's first depthwise layer a float bias was a
+    tenth of an output step away from what the file computes.
     """
 
     def __init__(self, kernel: Any, axis: int | None, input_range: Callable[[], tuple[Any, Any]]) -> None:
@@ -151,8 +151,8 @@ class BiasSteps(quantizers.Quantizer):
         return {"axis": self.axis}
 
 
-class ConstantSteps(quantizers.Quantizer):
-    """A shift's constants on the 8 bits they ship on (integers._constants); the gradient passes to all of them."""
+class ConstantSteps(quantizers.Quantizer):  # type: ignore[misc]
+    """A shift's constants on the 8 bits they ship with (integers._constants); all of them get a gradient."""
 
     def __init__(
         self, node: Node, input_range: Callable[[], tuple[Any, Any]], output_range: Callable[[], tuple[Any, Any]]
@@ -160,7 +160,7 @@ class ConstantSteps(quantizers.Quantizer):
         self.node, self.input_range, self.output_range = node, input_range, output_range
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
-        """No variables: the grid follows from the constants and the ranges of what is read and made."""
+        """No variables: the grid follows from the constants and the ranges of the input and the output."""
         return {}
 
     def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
@@ -171,7 +171,7 @@ class ConstantSteps(quantizers.Quantizer):
         step = finest * tf.maximum(tf.math.ceil((high - low) / 255.0 / finest), 1.0)
         zero = tf.floor(-128.0 - low / step + 0.5)
         on_grid = (tf.clip_by_value(tf.floor(useful / step + 0.5) + zero, -128.0, 127.0) - zero) * step
-        # Not inputs + (on_grid - inputs): of a constant far past the grid float32 leaves nothing of on_grid.
+        # Not inputs + (on_grid - inputs): for a constant far past the grid, float32 would round on_grid away.
         return tf.stop_gradient(on_grid) + (inputs - tf.stop_gradient(inputs))
 
     def get_config(self) -> dict[str, Any]:
@@ -182,8 +182,8 @@ class ConstantSteps(quantizers.Quantizer):
 Grid = FixedRange | TrainedRange
 
 
-class _NodeConfig(QuantizeConfig):
-    """Tells TFMOT's wrapper what to quantize of one node: its weights, and its output unless that shares a grid."""
+class _NodeConfig(QuantizeConfig):  # type: ignore[misc]
+    """For TFMOT's wrapper: what to quantize of one node, its weights, and its output unless that shares a grid."""
 
     def __init__(
         self, node: Node, output: Grid, input_range: Callable[[], tuple[Any, Any]], per_channel: bool, in_float: bool
@@ -227,9 +227,9 @@ class _NodeConfig(QuantizeConfig):
 
 
 class FakeQuantized:
-    """A trainable Keras model of logits that computes what the net's files will, and the grids in it.
+    """A trainable Keras model of logits that computes what the net's files will, and its grids.
 
-    trained: the ranges are variables (8 bits only); the input's is not, the contract fixes it.
+    trained: the ranges are variables (8 bits only), except the input's, which the contract fixes.
     """
 
     def __init__(self, net: QuantizedNet, *, trained: bool = False) -> None:
@@ -256,21 +256,21 @@ class FakeQuantized:
         self.model = rebuild(graph, wrap)
 
     def ranges(self) -> dict[str, Range]:
-        """Tensor name -> (low, high) as they are now."""
+        """Tensor name -> the current (low, high)."""
         ends = {name: grid.ends() for name, grid in self._grids.items()}
         return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
 def _caps(graph: Graph, groups: Mapping[str, str]) -> dict[str, float]:
-    """Group -> 6 where every tensor of it comes out of a ReLU6."""
+    """Group -> 6 where each of its tensors is the output of a ReLU6."""
     makers = [node for node in graph.nodes if node.op not in SAME_SCALE_OPS]
     beyond = {groups[node.name] for node in makers if node.attributes.get("activation") != "relu6"}
     return {groups[node.name]: 6.0 for node in makers if groups[node.name] not in beyond}
 
 
-def trained_weights(graph: Graph, model: Any) -> dict[str, tuple[np.ndarray | None, np.ndarray]]:
-    """Node name -> (kernel, bias) as float32, from the Keras model that FakeQuantized made of this graph."""
-    weights = {}
+def trained_weights(graph: Graph, model: Any) -> NodeWeights:
+    """Node name -> (kernel, bias) as float32, from the Keras model that FakeQuantized made from this graph."""
+    weights: NodeWeights = {}
     for node in graph.nodes:
         if node.bias is not None:
             kernel, bias = kernel_and_bias(model.get_layer(f"quant_{node.name}"))
@@ -279,6 +279,6 @@ def trained_weights(graph: Graph, model: Any) -> dict[str, tuple[np.ndarray | No
 
 
 def all_tensors(graph: Graph) -> Any:
-    """Keras model: normalized image -> the float tensors of all nodes but the input, in order."""
+    """Keras model: normalized image -> the float tensors of all nodes except the input, in order."""
     model = rebuild(graph)
     return Model(model.input, [model.get_layer(node.name).output for node in graph.nodes[1:]])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetl.graph.graph import Graph, Node, same_scale_groups
+from edgetl.graph.graph import Graph, Node, NodeWeights, same_scale_groups
 from edgetl.quantization.ranges import Range
 from edgetl.quantization.ties import scale_beside
 
@@ -35,7 +35,7 @@ def affine_int8(low: float, high: float) -> tuple[float, int]:
 
 
 def symmetric_int16(low: float, high: float) -> tuple[float, int]:
-    """Scale and zero point that put [low, high] on int16: symmetric, as LiteRT's 16x8 scheme wants it.
+    """Scale and zero point that put [low, high] on int16: symmetric, as LiteRT's 16x8 scheme requires.
 
     >>> symmetric_int16(-1.0, 32767.0)
     (1.0, 0)
@@ -47,9 +47,9 @@ def symmetric_int16(low: float, high: float) -> tuple[float, int]:
 class Quantized:
     """A tensor's grid and, where its node has weights, their integers.
 
-    scale, zero_point: of the output tensor. kernel: int8 in the graph's layout. kernel_scales: float32 [out], or [1]
-    where one scale is for all. bias: int32 (int64 with 16-bit activations) [out] at input scale x kernel scale; a shift's
-    is int8 (int16) [channels] on a grid of its own, bias_grid: (scale, zero point). bits: of the output tensor.
+    scale, zero_point: of the output tensor. kernel: int8 in the graph's layout. kernel_scales: float32 [out], or [1] if all
+    channels share one. bias: int32 (int64 with 16-bit activations) [out] at input scale x kernel scale; a shift's bias is
+    int8 (int16) [channels] on a grid of its own, bias_grid: (scale, zero point). bits: of the output tensor.
     """
 
     scale: float
@@ -62,9 +62,9 @@ class Quantized:
 
 
 def channel_axis(op: str, *, per_channel: bool = True) -> int | None:
-    """Which kernel axis has one scale an index; None: one scale for all.
+    """The kernel axis with one scale per index; None: one scale for all.
 
-    A dense layer has one: per-channel FULLY_CONNECTED is younger than the runtimes on many devices.
+    A dense layer has one scale: per-channel FULLY_CONNECTED is newer than the runtimes on many devices.
     """
     return {"conv": 3, "depthwise": 2}.get(op) if per_channel else None
 
@@ -80,7 +80,7 @@ def quantize_graph(
         if activation_bits == 8:
             scale, zero_point = affine_int8(*ranges[node.name])
         elif node.op == "input":
-            # The image comes as bytes whatever the rest of the net is computed in.
+            # The image arrives as bytes, whatever type the rest of the net has.
             scale, zero_point = image_scale, image_zero_point
         elif groups[node.name] == groups[graph.input.name]:
             scale, zero_point = image_scale, 0  # its bytes, moved and padded
@@ -88,7 +88,7 @@ def quantize_graph(
             scale, zero_point = symmetric_int16(*ranges[node.name])
         if node.op == "shift":
             before = node.inputs[0]
-            # 16 bits are symmetric, and go as far up as down.
+            # 16 bits are symmetric: they go as far up as down.
             highest = ranges[before][1] if activation_bits == 8 else 32767.0 * result[before].scale
             bias, grid = _constants(node, highest, scale, activation_bits)
             result[node.name] = Quantized(scale, zero_point, bias=bias, bits=activation_bits, bias_grid=grid)
@@ -109,9 +109,9 @@ def _weights(
     largest = (
         np.abs(node.kernel).max(axis=others) if axis is not None else np.abs(node.kernel).max(keepdims=True).reshape(1)
     )
-    # A dead channel has no scale of its own, and a tiny one would push the bias past int32: 2**30 leaves room to sum. Also
-    # where 16-bit activations have int64 for it: LiteRT multiplies by nothing under 2**-31 (a dead channel came out as 0,
-    # not as its bias), and ONNX Runtime puts float biases on int32 by itself.
+    # A dead channel has no scale of its own, and a tiny scale would push the bias past int32: 2**30 leaves room for sums. The
+    # same for the int64 of 16-bit activations: LiteRT has no multiplier under 2**-31 (the output of a dead channel was 0, not
+    # its bias), and ONNX Runtime itself puts float biases on int32.
     bias = np.abs(node.bias) if axis is not None else np.abs(node.bias).max(keepdims=True)
     scales = np.maximum(largest / 127.0, np.maximum(bias / (input_scale * 2.0**30), 1e-12)).astype(np.float32)
     # Half rounds up, as TensorFlow's fake quantization does.
@@ -124,7 +124,7 @@ def _weights(
 def _constants(
     node: Node, input_high: float, output_scale: float, activation_bits: int
 ) -> tuple[np.ndarray, tuple[float, int]]:
-    """A shift's bias and its grid, as fine as the constants allow and free of ties beside the output's
+    """A shift's bias and its grid, as fine as the constants allow and without ties beside the output's grid
     (quantization/ties.py)."""
     assert node.bias is not None
     bias = _useful_constants(node, input_high)
@@ -138,15 +138,15 @@ def _constants(
 
 
 def _useful_constants(node: Node, input_high: float) -> np.ndarray:
-    """A shift's bias, float64. What takes a channel below 0 whatever is in it need not be more than that: one such channel
-    would take the steps of all others."""
+    """A shift's bias, float64, clipped where it is so negative that the ReLU gives 0 for every input: one such constant would
+    make the grid of all others coarse."""
     assert node.bias is not None
     bias = node.bias.astype(np.float64)
     return bias if node.activation == "none" else np.maximum(bias, -input_high)
 
 
 def along(axis: int | None, scales: np.ndarray, dimensions: int) -> np.ndarray:
-    """Scales shaped so that they multiply a kernel along `axis`; one scale for all where it is None."""
+    """Scales in a shape that multiplies a kernel along `axis`; None: one scale for all."""
     shape = [1] * dimensions
     if axis is not None:
         shape[axis] = -1
@@ -155,7 +155,7 @@ def along(axis: int | None, scales: np.ndarray, dimensions: int) -> np.ndarray:
 
 def dequantized(graph: Graph, integers: Mapping[str, Quantized]) -> Graph:
     """The float graph with the kernels and biases that the integers stand for."""
-    weights: dict[str, tuple[np.ndarray | None, np.ndarray]] = {}
+    weights: NodeWeights = {}
     for node in graph.nodes:
         own = integers[node.name]
         if own.kernel is not None and own.kernel_scales is not None and own.bias is not None:

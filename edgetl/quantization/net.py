@@ -1,4 +1,4 @@
-"""QuantizedNet: what the quantize stage leaves, and every integer file is written from."""
+"""QuantizedNet: the result of the quantize stage, from which every integer file is written."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FILE = "quantized.json"
 
 @dataclass(frozen=True)
 class QuantizedNet:
-    """A folded graph and the grids it is put on.
+    """A folded graph and its grids.
 
-    ranges: tensor name -> (low, high). per_channel: convolution kernels have a scale an output channel, else one.
-    activation_bits: 8, or 16 (int8 weights stay). float_nodes: names of nodes that are left in float32.
+    ranges: tensor name -> (low, high). per_channel: convolution kernels have one scale per output channel, otherwise one in
+    all. activation_bits: 8, or 16 (weights stay int8). float_nodes: names of nodes that stay in float32.
     """
 
     graph: Graph
@@ -36,7 +36,8 @@ class QuantizedNet:
 
     @property
     def precision(self) -> str:
-        """What files of this net are called: int8, int16x8 (16-bit activations, 8-bit weights) or int8-float32 (mixed)."""
+        """The precision in the names of this net's files: int8, int16x8 (16-bit activations, 8-bit weights) or int8-float32
+        (mixed)."""
         if self.float_nodes:
             return "int8-float32"
         return "int8" if self.activation_bits == 8 else "int16x8"
@@ -55,7 +56,7 @@ def save_quantized(folder: Path, net: QuantizedNet) -> None:
 
 
 def holds_quantized_net(folder: Path) -> bool:
-    """Whether save_quantized wrote this folder."""
+    """Whether this folder was written by save_quantized."""
     return (folder / _FILE).is_file()
 
 

@@ -1,4 +1,4 @@
-"""What range of values each tensor takes on the calibration photos, and which of it an int8 grid should cover."""
+"""The range of each tensor's values on the calibration photos, and the part of it that an int8 grid should cover."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import numpy as np
 from edgetl.graph.graph import Graph, same_scale_groups
 
 Range = tuple[float, float]
+# Normalized images -> the tensors of all nodes except the input, in order.
+OutputsOf = Callable[[Any], Iterable[Any]]
 _BINS = 2048
-# A tensor that is 0 on every photo has no grid of its own and gets one to 1: steps far finer than what the convolution
-# before adds up (256 times) make a file that neither XNNPACK nor LiteRT's own kernels open.
+# A tensor that is 0 on every photo has no grid of its own and gets [0, 1]: with steps far finer (256 times) than those of the
+# sums in the convolution before it, neither XNNPACK nor LiteRT's own kernels open the file.
 _DEAD, _ANY = 1e-5, 1.0
 
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """What all tensors but the input took on: extremes and a histogram between them. counts: [tensors, bins]."""
+    """The values of all tensors except the input: extremes, and a histogram between them. counts: [tensors, bins]."""
 
     names: tuple[str, ...]
     lows: np.ndarray
@@ -30,7 +32,7 @@ class TensorStatistics:
         """Tensor name -> (low, high), with 0 inside and never past what the activation can produce.
 
         estimator: "minmax" or one of HISTOGRAM_ESTIMATORS. Tensors that must share a scale get one range around all of
-        theirs; those that share the image's, which the contract fixes, get that.
+        their ranges; those that share the image's scale, which the contract fixes, get the image's range.
         """
         choose = (lambda counts, low, high: (low, high)) if estimator == "minmax" else HISTOGRAM_ESTIMATORS[estimator]
         ranges: dict[str, Range] = {graph.input.name: input_range}
@@ -40,11 +42,10 @@ class TensorStatistics:
         return _shared(graph, ranges)
 
 
-def measure_tensors(graph: Graph, outputs_of: Any, batches: Callable[[], Iterable[Any]]) -> TensorStatistics:
+def measure_tensors(graph: Graph, outputs_of: OutputsOf, batches: Callable[[], Iterable[Any]]) -> TensorStatistics:
     """Two passes over the photos with fixed memory: extremes, then histograms.
 
-    outputs_of: normalized images -> the tensors of all nodes but the input, in order. batches: called twice, gives the
-    same normalized images.
+    batches: called twice, and must give the same normalized images.
     """
     names = tuple(node.name for node in graph.nodes[1:])
     lows, highs = np.zeros(len(names)), np.zeros(len(names))
@@ -59,7 +60,7 @@ def measure_tensors(graph: Graph, outputs_of: Any, batches: Callable[[], Iterabl
 
 
 def estimate_ranges(
-    graph: Graph, outputs_of: Any, batches: Callable[[], Iterable[Any]], *, estimator: str, input_range: Range
+    graph: Graph, outputs_of: OutputsOf, batches: Callable[[], Iterable[Any]], *, estimator: str, input_range: Range
 ) -> dict[str, Range]:
     """measure_tensors, then ranges by one estimator."""
     return measure_tensors(graph, outputs_of, batches).ranges(graph, estimator=estimator, input_range=input_range)
@@ -71,17 +72,17 @@ def _shared(graph: Graph, ranges: dict[str, Range]) -> dict[str, Range]:
     for name, leader in groups.items():
         low, high = joint.get(leader, (0.0, 0.0))
         joint[leader] = (min(low, ranges[name][0]), max(high, ranges[name][1]))
-    # The input's grid is fixed by the contract; what shares it (a padding) takes it over.
+    # The contract fixes the input's grid; tensors that share it (a padding) get the same.
     joint[groups[graph.input.name]] = ranges[graph.input.name]
     alive = {leader: (low, high if high - low > _DEAD else low + _ANY) for leader, (low, high) in joint.items()}
     return {name: alive[leader] for name, leader in groups.items()}
 
 
 def least_error_range(counts: np.ndarray, low: float, high: float) -> Range:
-    """The part of [low, high] whose 256-step grid has the least expected squared error.
+    """The part of [low, high] where a grid of 256 steps has the least expected squared error.
 
-    counts: histogram over [low, high], [bins]. Inside, a value's error is uniform over a step: step**2 / 12; outside,
-    it is the distance to the edge. Both ends shrink on their own, down to 30%; 0 stays inside.
+    counts: histogram over [low, high], [bins]. Inside, the error of a value is uniform over a step: step**2 / 12; outside,
+    it is the distance to the edge. Each end shrinks independently, down to 30%; 0 stays inside.
     """
     total = counts.sum()
     if total == 0 or high - low <= 0:
@@ -100,7 +101,7 @@ def least_error_range(counts: np.ndarray, low: float, high: float) -> Range:
 
 
 def percentile_range(counts: np.ndarray, low: float, high: float, *, share: float = 0.9999) -> Range:
-    """The smallest [a, b] around 0 that leaves out at most 1 - share of the values, half of them at each end."""
+    """The smallest [a, b] around 0 that excludes at most 1 - share of the values, half of them at each end."""
     total = counts.sum()
     if total == 0 or high - low <= 0:
         return low, high
@@ -113,11 +114,11 @@ def percentile_range(counts: np.ndarray, low: float, high: float, *, share: floa
 
 
 def least_divergence_range(counts: np.ndarray, low: float, high: float) -> Range:
-    """The part of [low, high] whose 256-step grid keeps the most of the distribution: least Kullback-Leibler divergence.
+    """The part of [low, high] where a grid of 256 steps keeps most of the distribution: least Kullback-Leibler divergence.
 
-    As in Migacz, "8-bit Inference with TensorRT" (2017), for two-sided ranges: both ends shrink together. What is clipped
-    is counted at the edges, then spread evenly over the bins of each step that held anything. Where there are few values
-    (logits) most bins are empty and any cut looks harmless: those keep their extremes.
+    As in Migacz, "8-bit Inference with TensorRT" (2017), for two-sided ranges: both ends shrink together. Clipped values are
+    counted at the edges; the values of a step are spread evenly over its bins that were not empty. With few values (logits)
+    most bins are empty and any cut looks harmless: such tensors keep their extremes.
     """
     total = counts.sum()
     if total < 100 * 256 or high - low <= 0:
@@ -139,7 +140,7 @@ def least_divergence_range(counts: np.ndarray, low: float, high: float) -> Range
         bins = np.bincount(step_of, held, 256)
         spread = np.where(held, mass[step_of] / np.maximum(bins[step_of], 1.0), 0.0)
         p, q = reference / reference.sum(), spread / max(spread.sum(), 1e-12)
-        # A bin that only clipping filled has nothing in q: a small floor keeps its cost finite and large.
+        # A bin that only clipping filled is 0 in q: a small floor keeps its cost finite and large.
         where = p > 0
         divergence = float((p[where] * np.log(p[where] / np.maximum(q[where], 1e-9))).sum())
         if divergence < best:

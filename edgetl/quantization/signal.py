@@ -1,9 +1,9 @@
-"""Signal-to-noise, tensor by tensor: where a quantized net first departs from the float one, and which layers it is
-most sensitive to."""
+"""Signal-to-noise ratios per tensor: where a quantized net first differs from the float net, and which layers are most
+sensitive."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,15 @@ from edgetl.quantization.integers import dequantized
 from edgetl.quantization.net import QuantizedNet
 from edgetl.quantization.records import SignalRow
 
-# An 8-bit grid over a normal distribution gives about 40 dB; after fifty layers a good int8 net still has 15 to 25. A
-# tensor under DEGRADED_DB whose inputs were LOSS_DB better is where the damage was done.
+# An 8-bit grid over a normal distribution gives about 40 dB; after fifty layers a good int8 net still has 15 to 25. A tensor
+# under DEGRADED_DB with inputs that are LOSS_DB better is where the signal was lost.
 DEGRADED_DB, LOSS_DB = 12.0, 6.0
 _CEILING_DB = 120.0
 
 
 @dataclass(frozen=True)
 class Signal:
-    """One tensor: its signal-to-noise ratio in dB, and the worst of those its node reads."""
+    """One tensor: its signal-to-noise ratio in dB, and the worst one of its node's inputs."""
 
     node: str
     op: str
@@ -45,12 +45,12 @@ def signal_to_noise_db(reference: np.ndarray, other: np.ndarray) -> float:
     >>> round(signal_to_noise_db(np.array([3.0, 4.0]), np.array([3.0, 4.5])), 2)
     20.0
     """
-    wanted = np.asarray(reference, np.float64)
-    return _decibels(float(np.square(wanted).sum()), float(np.square(wanted - other).sum()))
+    expected = np.asarray(reference, np.float64)
+    return _decibels(float(np.square(expected).sum()), float(np.square(expected - other).sum()))
 
 
 def _decibels(power: float, noise: float) -> float:
-    """Of a dead tensor that stays dead, 120: nothing was lost."""
+    """120 for a dead tensor that stays dead: nothing was lost."""
     if noise <= power * 10 ** (-_CEILING_DB / 10):
         return _CEILING_DB
     return 10.0 * float(np.log10(max(power, 1e-30) / noise))
@@ -59,15 +59,15 @@ def _decibels(power: float, noise: float) -> float:
 def compare_tensors(
     graph: Graph, pairs: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]
 ) -> list[Signal]:
-    """Every tensor of the graph in order. pairs: for some photos, (float tensors, quantized tensors as real numbers),
-    each by node name; a tensor missing from the second is passed over."""
+    """Every tensor of the graph, in order. pairs: for some photos, (float tensors, quantized tensors as real numbers), each by
+    node name; a tensor missing in the second is skipped."""
     powers: dict[str, float] = {}
     noises: dict[str, float] = {}
     for reference, other in pairs:
         for name, values in other.items():
-            wanted = np.asarray(reference[name], np.float64)
-            powers[name] = powers.get(name, 0.0) + float(np.square(wanted).sum())
-            difference = wanted - np.asarray(values, np.float64).reshape(wanted.shape)
+            expected = np.asarray(reference[name], np.float64)
+            powers[name] = powers.get(name, 0.0) + float(np.square(expected).sum())
+            difference = expected - np.asarray(values, np.float64).reshape(expected.shape)
             noises[name] = noises.get(name, 0.0) + float(np.square(difference).sum())
     snr = {name: _decibels(powers[name], noises[name]) for name in powers}
     rows = []
@@ -79,9 +79,9 @@ def compare_tensors(
 
 
 def first_degraded(signals: Sequence[Signal]) -> Signal | None:
-    """The first tensor that is bad though what it was made from was not; else, if any is bad, the one that lost most.
+    """The first bad tensor with good inputs; if there is none, the bad tensor that lost most.
 
-    None when no tensor is under DEGRADED_DB. A small shift of a whole channel can stay above it in its own layer and show
+    None when no tensor is under DEGRADED_DB. A small shift of a whole channel can stay above that in its own layer and show
     only after the mean over all positions: biases of MobileNetV2's block_3_expand clipped to 8 bits (the largest was 1404)
     cost 5 dB there, and the logits were named.
     """
@@ -92,11 +92,13 @@ def first_degraded(signals: Sequence[Signal]) -> Signal | None:
     return sudden[0] if sudden else max(bad, key=lambda row: row.inputs_snr_db - row.snr_db)
 
 
-def sensitivities(net: QuantizedNet, reference: Graph, images: Any, *, on_node: Any = lambda: None) -> list[Signal]:
-    """How much of the logits' signal is left when one node alone is put on its grids (weights and output), in order.
+def sensitivities(
+    net: QuantizedNet, reference: Graph, images: Any, *, on_node: Callable[[], object] = lambda: None
+) -> list[Signal]:
+    """The logits' signal-to-noise ratio when only one node is on its grids (weights and output), for each node in order.
 
-    reference: the float graph that the net's stands for (its biases may have been corrected). images: normalized, float32
-    [n, h, w, 3]. Everything that does not depend on the node is computed once.
+    reference: the float graph that the net's stands for (the net's biases may have been corrected). images: normalized,
+    float32 [n, h, w, 3]. Everything that does not depend on the node is computed once.
     """
     graph, integers = net.graph, net.integers()
     exact, rounded = rebuild(reference), rebuild(dequantized(graph, integers))

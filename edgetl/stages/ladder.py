@@ -1,4 +1,4 @@
-"""The ladder of ways to quantize a student, in order of cost. Each rung is a function of one `Work` (stages/workbench.py), and is
+"""The ladder of ways to quantize a student, in order of cost. Each rung is a function of one `Work` (workbench.py) and is
 judged by its own TFLite file on the validation photos, never on the test photos."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from edgetl.backbones.models import Classifier, load_model
-from edgetl.graph.graph import Graph
+from edgetl.graph.graph import Graph, NodeWeights
 from edgetl.quantization.attempts import Attempt, judge_attempt, mean_divergence
 from edgetl.quantization.corrections import correct_biases, equalize, measure_channels
 from edgetl.quantization.fake import FakeQuantized, trained_weights
@@ -155,7 +155,7 @@ def mixed(work: Work, count: int) -> QuantizedNet:
     chosen = work.known.most_sensitive[:count]
     # What stays in float is not rounded: there is nothing to correct.
     before = work.exact(net.graph)
-    weights: dict[str, tuple[np.ndarray | None, np.ndarray]] = {}
+    weights: NodeWeights = {}
     for node in before.nodes:
         if node.name in chosen and node.bias is not None:
             weights[node.name] = (node.kernel, node.bias)

@@ -58,9 +58,9 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
 
 
 _NEXT = {
-    "ptq": "train with the grids in place: --quantize qat; or let edgetl look for a way: --quantize auto",
-    "qat": "let edgetl look for a way: --quantize auto; or more epochs at a lower rate in the recipe's [quantize]",
-    "auto": "a wider student, or a larger budget in the target; --quantize none leaves float files only",
+    "ptq": "train with quantization: --quantize qat; or let edgetl try all ways: --quantize auto",
+    "qat": "let edgetl try all ways: --quantize auto; or set more epochs and a lower rate in the recipe's [quantize]",
+    "auto": "use a wider student or a larger budget in the target; --quantize none gives only float files",
 }
 
 

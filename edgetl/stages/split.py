@@ -1,22 +1,25 @@
-"""Check every photo, drop copies, decide train, validate and test: dataset.json."""
+"""Check every photo, drop copies, and split the rest into train, validate and test: dataset.json."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from edgetl.core.store import Artifact
 from edgetl.dataset.index import PhotoIndex
-from edgetl.dataset.scan import Listing
 from edgetl.dataset.split import split_photos
 from edgetl.stages.context import Context
+from edgetl.stages.records import SplitJson, SplitPhoto
 from edgetl.tasks.photos.faults import validate
+
+_Split = Literal["train", "validate", "test"]
 
 
 def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
     """Writes {classes, photos: [{sha256, label, split}], left_out, duplicates, fingerprint}. Raises DataError."""
-    listing = cast(Listing, context.listing)
+    listing = context.listing
+    assert listing is not None
     index = PhotoIndex(context.cache / "index.sqlite")
     seen = 0
 
@@ -39,14 +42,14 @@ def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Con
         seed=options["seed"],
     )
     number = {name: i for i, name in enumerate(classes)}
-    # By content, not by path: the artifact must not depend on where the photos lie.
-    rows = sorted(
-        ({"sha256": photo.sha256, "label": number[photo.label], "split": splits[photo.sha256]} for photo in photos),
-        key=lambda row: str(row["sha256"]),
-    )
-    dataset = {
+    # By content, not by path: the artifact must not depend on where the photos are.
+    rows = [
+        SplitPhoto(sha256=photo.sha256, label=number[photo.label], split=cast(_Split, splits[photo.sha256]))
+        for photo in photos
+    ]
+    dataset: SplitJson = {
         "classes": classes,
-        "photos": rows,
+        "photos": sorted(rows, key=lambda row: row["sha256"]),
         "left_out": [
             {"what": offender.what.replace(f"{listing.source}/", ""), "why": offender.why} for offender in offenders
         ],

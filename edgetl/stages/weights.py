@@ -1,4 +1,4 @@
-"""A net's first weights: found, fetched, converted, or recorded as not to be had."""
+"""A net's first weights: found, fetched, converted, or recorded as not available."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgetl.backbones.models import ModelSpec, build_classifier
-from edgetl.backbones.weights import missing, obtain
+from edgetl.backbones.weights import WeightsRequest, missing, obtain
 from edgetl.core.store import RETRY, Artifact
 from edgetl.graph.fold import preflight
 from edgetl.stages.context import Context
@@ -18,14 +18,15 @@ from edgetl.stages.context import Context
 def run(options: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Context) -> None:
     """Writes source.json and, when there are weights, weights.npz keyed by "layer/position".
 
-    Raises MissingError when weights are asked for and the net cannot begin without them (the teacher), and TrainingError
-    for a student that cannot be quantized: this is the last stage before anything is trained.
+    Raises MissingError when there are no weights and the net needs them (the teacher), and TrainingError for a student
+    that cannot be quantized: this is the last stage before anything is trained.
     """
     if not options["needed"]:
         preflight(build_classifier(ModelSpec(options["backbone"], options["input_size_px"], 2)))
-    weights, source = obtain(options, context.local_file, context.cache / "downloads", context.progress.note)
-    if weights is None and options["weights"] != "none" and options["needed"]:
-        raise missing(options["backbone"], options["input_size_px"], source["why"])
+    request = WeightsRequest.of(options)
+    weights, source = obtain(request, context.local_file, context.cache / "downloads", context.progress.note)
+    if weights is None and request.weights != "none" and options["needed"]:
+        raise missing(request.backbone, request.input_size_px, source["why"])
     if source.pop("fetch_failed", False):
         (context.out / RETRY).write_text("a download failed: not to be trusted for longer than a day\n")
     if weights is not None:

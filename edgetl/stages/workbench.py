@@ -1,5 +1,5 @@
-"""What the rungs of the ladder (stages/ladder.py) work with: the float student, its photos, and the files of nets made from it.
-What several rungs need is computed once (`Known`)."""
+"""What the rungs of the ladder (stages/ladder.py) share: the float student, its photos, and runs of the files written from it.
+Results that several rungs need are computed once (`Known`)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _BATCH, _SIGNAL_PHOTOS, _TENSOR_BYTES = 32, 16, 1 << 30
 
 @dataclass(frozen=True)
 class QatOptions:
-    """Of quantization-aware training. guide: the net whose probabilities it follows. train_ranges: not only weights."""
+    """Options of quantization-aware training. guide: the net that it follows. train_ranges: train ranges as well as weights."""
 
     fit: FitOptions
     guide: Literal["student", "teacher"]
@@ -88,11 +88,12 @@ class LadderOptions:
 
 @dataclass
 class Known:
-    """What rungs have computed, for those after them.
+    """Results of earlier rungs, for later ones.
 
-    estimator: the one chosen. statistics: of a graph's tensors. stands_for: a graph with corrected biases -> the float
-    graph that it was made from. start: the net that costlier rungs begin from. most_sensitive: layers, the worst first.
-    float_probabilities: of the validation photos, [n, classes]. history, before_training: of the qat rung.
+    estimator: "best" until one is chosen. statistics: pairs of a graph and the statistics of its tensors. stands_for: pairs of
+    a graph with corrected biases and the float graph that it was made from. start: the net that costlier rungs begin from.
+    most_sensitive: names of layers, the most sensitive first. float_probabilities: of the validation photos, [n, classes].
+    history, before_training: of the qat rung.
     """
 
     estimator: str
@@ -107,10 +108,12 @@ class Known:
 
 @dataclass(frozen=True)
 class Work:
-    """A float student with its photos. graph: the student folded; rewrites, fold_error: how, and how exactly.
+    """A float student with its photos.
 
-    batch_size: photos at a time whose tensors fit in memory. signal_photos: photos for signal-to-noise. probabilities_of:
-    normalized images -> the float student's probabilities.
+    fitting: the photos, and where training keeps its state. teacher_folder: the teacher's artifact. graph: the folded student.
+    rewrites, fold_error: what folding did, and its largest relative error. calibration: photos for the ranges. batch_size:
+    photos per batch, so that all tensors fit in memory. signal_photos: how many calibration photos signal-to-noise is
+    measured on. probabilities_of: normalized images -> the float student's probabilities.
     """
 
     options: LadderOptions
@@ -242,6 +245,6 @@ def input_range(normalization: Normalization) -> Range:
 
 
 def outputs_of(graph: Graph) -> Callable[[Any], list[Any]]:
-    """Normalized images -> the float tensors of all nodes but the input, in order."""
+    """Normalized images -> the float tensors of all nodes except the input, in order."""
     tensors = tf.function(all_tensors(graph))
     return lambda images: [tensor.numpy() for tensor in tensors(images)]

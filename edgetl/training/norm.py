@@ -1,4 +1,4 @@
-"""BatchNorm statistics: quickened for small data, or estimated anew after weights were changed by hand."""
+"""BatchNorm statistics: faster for small data, or estimated again after weights were set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _norms(model: Any) -> list[Any]:
 
 
 def quicken_batch_norm(model: Any) -> None:
-    """Momentum 0.9 instead of Keras' 0.99 or 0.999: the moving statistics then follow within one small epoch."""
+    """Momentum 0.9 instead of Keras' 0.99 or 0.999: the moving statistics then adapt within one small epoch."""
     for layer in _norms(model):
         layer.momentum = 0.9
 

@@ -1,4 +1,4 @@
-"""The architecture's arithmetic is the net that Keras builds: nothing is estimated for another one."""
+"""The architecture's arithmetic agrees with the net that Keras builds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CLASSES = 7
 
 
 @pytest.mark.parametrize(("backbone", "size_px"), [("mobilenetv2-0.35", 96), ("mobilenetv2-1.3", 64)])
-def test_mobilenetv2_has_the_folded_graphs_work_and_weights(backbone: str, size_px: int) -> None:
+def test_mobilenetv2_has_the_multiply_accumulates_and_weights_of_the_folded_graph(backbone: str, size_px: int) -> None:
     import numpy as np
 
     from edgetl.backbones.models import ModelSpec, build_classifier
@@ -27,7 +27,7 @@ def test_mobilenetv2_has_the_folded_graphs_work_and_weights(backbone: str, size_
     assert sorted(op.written for op in ops) == sorted(written)
 
 
-def test_densenet121_has_the_work_of_keras_convolutions() -> None:
+def test_densenet121_has_the_multiply_accumulates_of_keras_convolutions() -> None:
     import numpy as np
     from tf_keras import layers
 
@@ -41,8 +41,8 @@ def test_densenet121_has_the_work_of_keras_convolutions() -> None:
     assert len([op for op in ops if op.type == "conv"]) == len(found)
 
 
-def test_a_net_whose_arithmetic_is_not_here_is_refused() -> None:
+def test_a_net_without_arithmetic_is_refused() -> None:
     with pytest.raises(ValueError, match="arithmetic of vgg16 is not known"):
         net_ops("vgg16", 224)
-    with pytest.raises(ValueError, match="mobilenet_v3 is no net"):
+    with pytest.raises(ValueError, match="arithmetic of mobilenet_v3 is not known"):
         backbone_of("mobilenet_v3")

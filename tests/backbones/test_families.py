@@ -1,4 +1,4 @@
-"""What every family of backbones must offer, and what VGG16 and Xception do with Keras' weights."""
+"""What every family of backbones must offer, and how VGG16 and Xception convert Keras' weights."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from edgetl.backbones import load_family
 from edgetl.backbones.catalogue import weight_files
 from edgetl.backbones.local_weights import look
 from edgetl.backbones.models import ModelSpec, build_classifier, set_seeds
-from edgetl.backbones.weights import obtain, set_backbone_weights
+from edgetl.backbones.weights import WeightsRequest, obtain, set_backbone_weights
 from edgetl.graph.fold import preflight
 
 BACKBONES = ["mobilenetv2-0.35", "densenet121", "vgg16", "xception"]
 
 
 def begins_within(backbone: str, model: Any) -> bool:
-    """Whether fine-tuning leaves something of a net alone, and tunes something of it."""
+    """Whether fine-tuning keeps a part of a net and trains a part of it."""
     names = [layer.name for layer in model.layers]
     return 0 < names.index(load_family(backbone).first_tuned_layer(backbone)) < len(names) - 1
 
@@ -40,15 +40,15 @@ def test_keras_weight_files_have_the_names_that_the_plan_looks_for(
         assert look(backbone, "imagenet", size_px)[1] == tmp_path / "models" / name
 
 
-def test_weight_files_are_named_as_keras_itself_names_them() -> None:
+def test_weight_files_have_keras_own_names() -> None:
     for backbone, url in (("vgg16", vgg16.WEIGHTS_PATH_NO_TOP), ("xception", xception.TF_WEIGHTS_PATH_NO_TOP)):
         (name,) = weight_files(backbone).values()
         assert load_family(backbone).WEIGHTS_URL + name == url
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_int8_input_is_the_pixel_itself_but_for_densenet(backbone: str) -> None:
-    """One int8 tensor has one zero point and one scale: they are the pixel's where all colours have one mean and scale."""
+def test_int8_input_is_the_pixel_itself_except_for_densenet(backbone: str) -> None:
+    """One int8 tensor has one zero point and one scale: they fit the pixels where all colours have the same mean and scale."""
     normalization = load_family(backbone).NORMALIZATION
     exact = set(normalization.mean) == {128.0} and len(set(normalization.scale)) == 1
     assert exact == (backbone != "densenet121")
@@ -57,7 +57,7 @@ def test_int8_input_is_the_pixel_itself_but_for_densenet(backbone: str) -> None:
 # --- VGG16 -------------------------------------------------------------------------------------------------------------
 
 
-def test_vgg16_computes_on_photos_what_keras_computes_on_preprocessed_ones() -> None:
+def test_vgg16_computes_the_same_on_photos_as_keras_on_preprocessed_photos() -> None:
     set_seeds(1)
     theirs = applications.VGG16(input_shape=(32, 32, 3), include_top=False, weights=None)
     weights = {layer.name: layer.get_weights() for layer in theirs.layers if layer.get_weights()}
@@ -87,7 +87,7 @@ def first_convolution(model: Any) -> Any:
 
 
 def keras_file(path: Path, model: Any) -> Path:
-    """A Keras 2 weight file of a model, as save_weights lays it out: by layer, then by weight."""
+    """A Keras 2 weight file of a model in the layout of save_weights: by layer, then by weight."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
         for layer in model.layers:
@@ -98,7 +98,7 @@ def keras_file(path: Path, model: Any) -> Path:
     return path
 
 
-def test_xceptions_layers_have_names_of_their_own_and_take_keras_file_whatever_it_calls_them(tmp_path: Path) -> None:
+def test_xceptions_layers_have_fixed_names_and_read_keras_file_whatever_its_names(tmp_path: Path) -> None:
     set_seeds(1)
     theirs = applications.Xception(input_shape=(96, 96, 3), include_top=False, weights=None)
     for layer in theirs.layers:  # a fresh BatchNorm is like any other
@@ -112,8 +112,8 @@ def test_xceptions_layers_have_names_of_their_own_and_take_keras_file_whatever_i
     counted = [layer.name for layer in theirs.layers if layer.get_weights() and not layer.name.startswith("block")]
     assert len(counted) == 8, "the case is that Keras numbers some layers itself"
     file = keras_file(tmp_path / "xception_weights_tf_dim_ordering_tf_kernels_notop.h5", theirs)
-    options = {"backbone": "xception", "input_size_px": 96, "weights": "imagenet", "needed": True}
-    weights, source = obtain(options, file, tmp_path, lambda text: None)
+    request = WeightsRequest("xception", 96, "imagenet")
+    weights, source = obtain(request, file, tmp_path, lambda text: None)
     assert weights is not None and source["trained_at_px"] == 299
     ours = build_classifier(ModelSpec("xception", 96, 2))
     made_up = {layer.name for layer in ours.layers[1:] if not layer.name.startswith("block")}

@@ -29,7 +29,7 @@ def mobilenet(alpha: str, size: int) -> str:
     return f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}_no_top.h5"
 
 
-def test_a_named_file_that_is_not_there_is_told(tmp_path):
+def test_a_named_file_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(MissingError, match=r"There is no weight file .*gone\.h5") as caught:
         look("mobilenetv2-1.0", str(tmp_path / "gone.h5"), 160)
     assert caught.value.exit_code == EXIT_MISSING == 3
@@ -42,12 +42,12 @@ def test_a_named_file_goes_into_the_key_by_name_and_digest(tmp_path):
     assert options == {"weights": "file", "file": "net.h5", "sha256": hashlib.sha256(b"weights").hexdigest()}
 
 
-def test_no_weights_asked_for_are_none_even_when_the_cache_has_some(keras_cache):
+def test_weights_none_ignores_the_cache(keras_cache):
     keras_cache(mobilenet("1.0", 160))
     assert look("mobilenetv2-1.0", "none", 160) == ({"weights": "none"}, None)
 
 
-def test_an_empty_cache_is_no_error(keras_cache):
+def test_an_empty_cache_is_not_an_error(keras_cache):
     assert look("mobilenetv2-1.0", "imagenet", 160) == (
         {"weights": "imagenet", "local": "", "sha256": ""},
         None,
@@ -59,7 +59,7 @@ def test_an_empty_cache_is_no_error(keras_cache):
     [(160, 160), (96, 96), (32, 96), (97, 160), (128, 160), (190, 224), (512, 224)],
     ids=str,
 )
-def test_the_file_of_the_size_is_found_else_of_the_next_larger_else_of_the_largest(size, found, keras_cache):
+def test_the_file_of_the_size_is_found_then_the_next_larger_then_the_largest(size, found, keras_cache):
     folder = keras_cache(*(mobilenet("0.35", trained) for trained in (96, 160, 224)), mobilenet("0.5", size))
     options, file = look("mobilenetv2-0.35", "imagenet", size)
     assert file == folder / mobilenet("0.35", found)
@@ -72,7 +72,7 @@ def test_a_width_is_found_however_it_is_written(backbone, keras_cache):
     assert look(backbone, "imagenet", 160)[1] == folder / mobilenet("1.0", 224)
 
 
-def test_files_that_only_look_alike_are_not_taken(keras_cache):
+def test_files_with_similar_names_are_ignored(keras_cache):
     keras_cache(mobilenet("1.0", 160) + ".part", mobilenet("1x0", 160), mobilenet("1.0", 160).replace("_no_top", ""))
     assert look("mobilenetv2-1.0", "imagenet", 160)[1] is None
 

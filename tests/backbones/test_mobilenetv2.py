@@ -43,7 +43,7 @@ def classifier(backbone: str) -> Any:
     return build_classifier(ModelSpec(backbone, 64, 3))
 
 
-def test_all_channels_of_a_net_of_the_same_width_are_the_net_itself() -> None:
+def test_selecting_from_a_net_of_the_same_width_copies_it() -> None:
     wide = classifier("mobilenetv2-0.35")
     set_seeds(2)
     narrow = build_classifier(ModelSpec("mobilenetv2-0.35", 64, 3))
@@ -54,7 +54,7 @@ def test_all_channels_of_a_net_of_the_same_width_are_the_net_itself() -> None:
 
 
 @pytest.mark.parametrize("width", [0.1, 0.2, 0.5, 0.75])
-def test_selected_kernels_are_the_wide_nets_own(width: float) -> None:
+def test_selected_kernels_are_kernels_of_the_wide_net(width: float) -> None:
     wide, narrow = classifier("mobilenetv2-1.0"), classifier(f"mobilenetv2-{width}")
     select_channels(wide, narrow)
     kept = narrow.get_layer("block_3_depthwise").get_weights()[0][..., 0].reshape(9, -1).T
@@ -67,7 +67,7 @@ def test_a_wider_net_cannot_be_selected_from_a_narrow_one() -> None:
         select_channels(classifier("mobilenetv2-0.35"), classifier("mobilenetv2-0.5"))
 
 
-def test_estimated_batch_norm_normalizes_what_it_was_estimated_on() -> None:
+def test_estimated_batch_norm_normalizes_the_images_it_was_estimated_on() -> None:
     model = classifier("mobilenetv2-0.35")
     images = np.random.default_rng(0).uniform(-1, 1, (16, 64, 64, 3)).astype(np.float32)
     estimate_batch_norm(model, [images])
@@ -75,7 +75,7 @@ def test_estimated_batch_norm_normalizes_what_it_was_estimated_on() -> None:
     np.testing.assert_allclose(out.mean(axis=(0, 1, 2)), 0.0, atol=1e-3)
 
 
-def test_a_classifier_survives_the_disk(tmp_path: Path) -> None:
+def test_a_classifier_is_the_same_when_loaded_again(tmp_path: Path) -> None:
     spec = ModelSpec("mobilenetv2-0.35", 64, 3)
     model = classifier("mobilenetv2-0.35")
     save_model(tmp_path, spec, model)

@@ -1,4 +1,4 @@
-"""The restricted reader of torch's legacy files: plain float tensors come in, nothing else does, and no code runs.
+"""The restricted reader of torch's legacy files: it reads plain float tensors, nothing else, and runs no code.
 
 The files are assembled from pickle opcodes: torch is not needed, and a hostile file is as easy to write as a good one.
 """
@@ -136,10 +136,10 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_what_is_not_a_plain_tensor_is_refused_and_nothing_is_run(kind, read, tmp_path):
+def test_anything_but_plain_tensors_is_refused_and_no_code_runs(kind, read, tmp_path):
     marker = tmp_path / MARKER
     with pytest.raises(
-        DataError, match=r"net\.pth is not a weight file of torch's legacy format that can be read safely"
+        DataError, match=r"net\.pth is not a weight file in torch's legacy format that can be read safely"
     ) as caught:
         read(legacy_file({"a": HOSTILE[kind](str(marker))}, {"0": ELEVEN}))
     assert "refused: " in caught.value.why
@@ -174,7 +174,7 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize("kind", OUTSIDE)
-def test_a_tensor_that_reaches_outside_of_its_storage_is_refused(kind, read):
+def test_a_tensor_past_the_end_of_its_storage_is_refused(kind, read):
     offset, shape, strides = OUTSIDE[kind]
     with pytest.raises(DataError, match="can be read safely"):
         read(legacy_file({"a": tensor(storage("0", 11), offset, shape, strides)}, {"0": ELEVEN}))
@@ -228,16 +228,16 @@ def test_a_broken_file_is_bad_data_not_a_bug(kind, read):
     assert caught.value.why and "mobilenet_v2 .pth" in caught.value.fix
 
 
-def test_every_cut_of_a_file_is_refused(read):
+def test_a_file_cut_anywhere_is_refused(read):
     for length in range(len(GOOD)):
         with pytest.raises(DataError, match="can be read safely"):
             read(GOOD[:length])
 
 
-def test_the_newer_zip_format_is_refused_with_what_would_do(tmp_path):
+def test_the_newer_zip_format_is_refused_and_the_fix_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "new.pth", "w") as file:
         file.writestr("archive/data.pkl", b"")
-    with pytest.raises(DataError, match=r"new\.pth is not a weight file of torch's legacy format"):
+    with pytest.raises(DataError, match=r"new\.pth is not a weight file in torch's legacy format"):
         read_state_dict(tmp_path / "new.pth")
 
 
@@ -280,7 +280,7 @@ def convert(state: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     return mobilenetv2_weights(state, epsilon=EPSILON, mean=MEAN, scale=SCALE)
 
 
-def test_every_layer_of_keras_net_gets_its_weights():
+def test_every_layer_of_the_keras_net_gets_its_weights():
     weights = convert(state_dict())
     names = {
         "Conv1",
@@ -310,7 +310,7 @@ def norm(x, gamma, beta, mean, variance, epsilon):
     return gamma * (x - mean) / np.sqrt(variance + epsilon) + beta
 
 
-def test_the_first_layer_sees_the_same_photo_in_another_scale():
+def test_the_first_layer_computes_the_same_from_a_photo_on_another_scale():
     state = state_dict()
     patch = np.random.default_rng(1).uniform(0, 255, (3, 3, 3))
     torch_input = (patch / 255 - TORCH_MEAN) / TORCH_STD
@@ -342,7 +342,7 @@ def test_the_first_layer_sees_the_same_photo_in_another_scale():
     ],
     ids=["expand", "depthwise", "project", "the first depthwise"],
 )
-def test_a_layer_computes_what_torchs_does_though_epsilon_is_another(theirs, ours, sum_of):
+def test_a_layer_computes_the_same_as_torchs_with_another_epsilon(theirs, ours, sum_of):
     state = state_dict()
     torch_sum, keras_sum, shape = sum_of
     patch = np.random.default_rng(2).normal(size=shape)
@@ -360,7 +360,7 @@ def test_a_layer_computes_what_torchs_does_though_epsilon_is_another(theirs, our
 
 
 @pytest.mark.parametrize("lacking", ["features.0.0.weight", "features.9.conv.1.1.running_var", "features.18.1.bias"])
-def test_a_tensor_that_is_missing_is_named(lacking):
+def test_a_missing_tensor_is_named(lacking):
     state = state_dict()
     del state[lacking]
     with pytest.raises(DataError, match="not torchvision's mobilenet_v2") as caught:
@@ -369,8 +369,8 @@ def test_a_tensor_that_is_missing_is_named(lacking):
 
 
 @pytest.mark.parametrize("misshapen", ["features.0.0.weight", "features.9.conv.1.1.running_var"])
-def test_a_tensor_of_another_kind_is_refused(misshapen):
+def test_a_tensor_of_another_shape_is_refused(misshapen):
     state = state_dict()
     state[misshapen] = np.zeros((2, 2), np.float32)
-    with pytest.raises(DataError, match="missing or misshapen"):
+    with pytest.raises(DataError, match="a tensor is missing or has another shape"):
         convert(state)

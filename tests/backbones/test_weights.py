@@ -1,4 +1,4 @@
-"""Keras' weight files: plain arrays inside of the file are read, and nothing outside of it."""
+"""Keras' weight files: plain arrays in the file are read, nothing outside of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from edgetl.backbones.weights import obtain, read_keras_h5
+from edgetl.backbones.weights import WeightsRequest, obtain, read_keras_h5
 from edgetl.core.errors import EXIT_DATA, DataError
 
 KERNEL = np.arange(6, dtype="f4").reshape(2, 3)
@@ -17,7 +17,7 @@ KERNEL = np.arange(6, dtype="f4").reshape(2, 3)
 def keras_file(
     path: Path, *, fill=None, group: str = "", names: tuple = (b"conv", b"relu"), weight_names=(b"conv/kernel:0",)
 ) -> Path:
-    """A weight file as Keras writes it; fill(root, group) puts the array in, or something else in its place."""
+    """A weight file as Keras writes it. fill(root, group) writes the array, or something else in its place."""
     with h5py.File(path, "w") as root:
         place = root.create_group(group) if group else root
         place.attrs["layer_names"] = list(names)
@@ -48,7 +48,7 @@ def test_layers_with_weights_are_read_in_keras_order(group, text, tmp_path):
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """A file that a weight file has no business with."""
+    """A file that a weight file must not read."""
     with h5py.File(tmp_path / "elsewhere.h5", "w") as root:
         root["secret"] = KERNEL
         root.attrs["layer_names"] = [b"secret"]
@@ -100,17 +100,17 @@ POINTERS = {
 
 
 @pytest.mark.parametrize("kind", POINTERS)
-def test_whatever_points_out_of_the_file_is_refused(kind, elsewhere, tmp_path):
+def test_links_out_of_the_file_are_refused(kind, elsewhere, tmp_path):
     plant, why = POINTERS[kind]
     file = keras_file(tmp_path / "net.h5", fill=lambda root, layer: plant(root, layer, elsewhere))
     with pytest.raises(DataError, match=why) as caught:
         read_keras_h5(file)
     assert caught.value.exit_code == EXIT_DATA == 4
-    assert caught.value.fix == "give a plain Keras weight file"
+    assert caught.value.fix == "use a plain Keras weight file"
 
 
-def test_the_planted_pointers_would_have_been_followed(elsewhere, tmp_path):
-    """What makes the cases above mean something: h5py itself reads the other file through each of them."""
+def test_h5py_follows_the_planted_links(elsewhere, tmp_path):
+    """Without this the cases above would prove nothing: h5py itself reads the other file through each link."""
     for kind in ("an external link", "external storage", "a virtual data set"):
         plant, _ = POINTERS[kind]
         file = keras_file(tmp_path / "net.h5", fill=lambda root, layer, plant=plant: plant(root, layer, elsewhere))
@@ -140,7 +140,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_a_file_that_is_no_weight_file_is_bad_data_not_a_bug(kind, tmp_path):
+def test_a_file_that_is_not_a_weight_file_is_bad_data_not_a_bug(kind, tmp_path):
     WRONG[kind](tmp_path / "net.h5")
     with pytest.raises(DataError, match=r"weight file") as caught:
         read_keras_h5(tmp_path / "net.h5")
@@ -151,8 +151,7 @@ def test_a_file_that_is_no_weight_file_is_bad_data_not_a_bug(kind, tmp_path):
 
 
 def ask(weights: str, local: Path | None, downloads: Path, backbone: str = "mobilenetv2-0.5"):
-    options = {"backbone": backbone, "input_size_px": 160, "weights": weights, "needed": True}
-    return obtain(options, local, downloads, lambda text: None)
+    return obtain(WeightsRequest(backbone, 160, weights), local, downloads, lambda text: None)
 
 
 def test_an_explicit_file_is_used_and_named_with_its_digest(tmp_path):
@@ -163,7 +162,7 @@ def test_an_explicit_file_is_used_and_named_with_its_digest(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["h5", "pth", "bin"])
-def test_an_explicit_wrong_file_is_an_error_and_nothing_is_put_in_its_place(suffix, tmp_path):
+def test_a_wrong_explicit_file_is_an_error_and_is_not_replaced(suffix, tmp_path):
     file = tmp_path / f"mine.{suffix}"
     file.write_text("no weights")
     with pytest.raises(DataError, match=rf"mine\.{suffix}") as caught:
@@ -172,17 +171,17 @@ def test_an_explicit_wrong_file_is_an_error_and_nothing_is_put_in_its_place(suff
     assert not (tmp_path / "downloads").exists()
 
 
-def test_torchs_file_is_for_the_net_of_width_1_only(tmp_path):
+def test_torchs_file_is_only_for_the_net_of_width_1(tmp_path):
     (tmp_path / "mine.pth").write_bytes(b"")
     with pytest.raises(DataError, match=r"mine\.pth cannot be used for densenet121"):
         ask("file", tmp_path / "mine.pth", tmp_path, "densenet121")
 
 
-def test_no_weights_asked_for_are_none(tmp_path):
+def test_no_weights_are_loaded_when_none_are_requested(tmp_path):
     assert ask("none", None, tmp_path) == (None, {"weights": "none", "why": "asked for"})
 
 
-def test_groups_in_a_circle_are_walked_once(tmp_path):
+def test_groups_in_a_cycle_are_walked_once(tmp_path):
     def cycle(root, layer):
         layer["conv/kernel:0"] = KERNEL
         layer["again"] = root["/"]

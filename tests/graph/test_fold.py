@@ -1,4 +1,4 @@
-"""What int8 makes of a net is told before training, and everything it cannot take is refused by name."""
+"""Folding: what it does to a net is known before training, and layers without an int8 form are refused by name."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def nested() -> Any:
 
 
 PLANTED = {
-    "a model in the model": (nested, r"planted \(Functional\): a model inside the model; call its layers"),
-    "code": (lambda: layers.Lambda(lambda x: x * 2, name="planted"), r"planted \(Lambda\): there is no int8 form"),
-    "upsampling": (lambda: layers.UpSampling2D(name="planted"), r"planted \(UpSampling2D\): there is no int8 form"),
+    "a model in the model": (nested, r"planted \(Functional\): it is a model inside the model; call its layers"),
+    "code": (lambda: layers.Lambda(lambda x: x * 2, name="planted"), r"planted \(Lambda\): it has no int8 form"),
+    "upsampling": (lambda: layers.UpSampling2D(name="planted"), r"planted \(UpSampling2D\): it has no int8 form"),
     "a transposed convolution, which is a Conv2D to Python": (
         lambda: layers.Conv2DTranspose(4, 3, name="planted"),
-        r"planted \(Conv2DTranspose\): there is no int8 form",
+        r"planted \(Conv2DTranspose\): it has no int8 form",
     ),
     "dilation": (
         lambda: layers.Conv2D(4, 2, dilation_rate=2, name="planted"),
@@ -68,7 +68,7 @@ PLANTED = {
         lambda: layers.Conv2D(4, 1, activation=layers.LeakyReLU(), name="planted"),
         r"planted \(Conv2D\): its activation is LeakyReLU",
     ),
-    "a leaky ReLU": (lambda: layers.LeakyReLU(name="planted"), r"planted \(LeakyReLU\): there is no int8 form"),
+    "a leaky ReLU": (lambda: layers.LeakyReLU(name="planted"), r"planted \(LeakyReLU\): it has no int8 form"),
     "a ReLU with a slope": (
         lambda: layers.ReLU(negative_slope=0.1, name="planted"),
         r"planted \(ReLU\): its slope, threshold or max_value",
@@ -102,7 +102,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("kind", PLANTED)
-def test_what_has_no_int8_form_is_refused_by_name_and_with_the_reason(kind: str) -> None:
+def test_a_layer_without_an_int8_form_is_refused_with_its_name_and_the_reason(kind: str) -> None:
     make, why = PLANTED[kind]
     with pytest.raises(TrainingError, match=why) as caught:
         preflight(net(make()))
@@ -128,12 +128,12 @@ def test_a_layer_used_twice_is_refused() -> None:
     ],
     ids=["BatchNorm of features", "softmax"],
 )
-def test_what_does_not_belong_behind_the_pooling_is_refused(planted: Any, why: str) -> None:
+def test_layers_that_do_not_belong_after_the_pooling_are_refused(planted: Any, why: str) -> None:
     with pytest.raises(TrainingError, match=why):
         preflight(net(planted, before_pooling=False))
 
 
-def test_all_layers_at_fault_are_in_one_message() -> None:
+def test_all_refused_layers_are_in_one_message() -> None:
     with pytest.raises(TrainingError, match="3 layers of the net cannot be quantized") as caught:
         preflight(net(layers.UpSampling2D(name="one"), nested_of(12), layers.LeakyReLU(name="three")))
     assert [line.split()[0] for line in caught.value.why.splitlines()] == ["one", "two", "three"]
@@ -144,7 +144,7 @@ def nested_of(size: int) -> Any:
     return Model(inner, layers.ReLU()(inner), name="two")
 
 
-def test_keras_3_objects_are_refused_with_the_mend() -> None:
+def test_keras_3_objects_are_refused_with_the_fix() -> None:
     keras = pytest.importorskip("keras", minversion="3")
     image = keras.Input((8, 8, 3))
     other = keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(image)))
@@ -161,7 +161,7 @@ class Subclassed(Model):
 @pytest.mark.parametrize(
     "model", [lambda: Sequential([layers.Conv2D(2, 1, input_shape=(8, 8, 3))]), Subclassed], ids=["Sequential", "code"]
 )
-def test_only_functional_models_are_taken(model: Any) -> None:
+def test_only_functional_models_are_accepted(model: Any) -> None:
     with pytest.raises(TrainingError, match="only functional models can be quantized") as caught:
         preflight(model())
     assert "tf_keras.Model(" in caught.value.fix
@@ -173,7 +173,7 @@ def test_an_output_that_is_an_image_is_refused() -> None:
         preflight(Model(image, layers.Conv2D(2, 1)(image)))
 
 
-def test_each_rewrite_is_told_with_the_layer_it_goes_into() -> None:
+def test_each_rewrite_names_the_layer_it_goes_into() -> None:
     image = layers.Input((8, 8, 3), name="image")
     x = layers.ZeroPadding2D(((0, 1), (0, 1)), name="padding")(image)
     x = layers.Conv2D(4, 3, strides=2, name="conv")(x)
@@ -201,11 +201,11 @@ def test_each_rewrite_is_told_with_the_layer_it_goes_into() -> None:
     assert isinstance(preflight(model)[0], Rewrite)
 
 
-def test_vgg16_stays_what_it_is() -> None:
+def test_vgg16_is_not_rewritten() -> None:
     assert preflight(build_classifier(ModelSpec("vgg16", 32, 2))) == []
 
 
-def test_what_a_dropout_hides_is_seen() -> None:
+def test_readers_behind_a_dropout_are_counted() -> None:
     """The convolution has two readers, one of them through a Dropout: its BatchNorm must not be folded into it."""
     image = layers.Input((8, 8, 3), name="image")
     first = layers.Conv2D(4, 3, name="first")(image)
@@ -218,7 +218,7 @@ def test_what_a_dropout_hides_is_seen() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"center": False}, {"scale": False}, {"center": False, "scale": False}], ids=str)
-def test_activations_inside_of_layers_and_bare_batch_norms_are_folded_as_they_are(settings: dict[str, bool]) -> None:
+def test_activations_inside_layers_and_batch_norms_without_parameters_are_folded(settings: dict[str, bool]) -> None:
     model = net(
         layers.Conv2D(4, 1, activation="relu", name="inside"),
         layers.BatchNormalization(**settings),

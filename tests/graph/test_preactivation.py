@@ -1,4 +1,4 @@
-"""BatchNorms before convolutions: moved into what is around them where that is exact, left where it is not."""
+"""BatchNorms before convolutions: moved into the layers around them where that is exact, and only there."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dense_layer(x: Any, name: str) -> Any:
 
 
 def dense_block(x: Any) -> Any:
-    """Two dense layers, a transition and one more: all that DenseNet has."""
+    """Two dense layers, a transition and one more: everything that DenseNet has."""
     x = layers.ReLU(name="first_relu")(layers.Conv2D(8, 3, padding="same", name="first")(x))
     x = layers.MaxPooling2D(3, 2, name="pool")(layers.ZeroPadding2D(1, name="padded")(x))
     x = dense_layer(dense_layer(x, "a"), "b")
@@ -69,7 +69,7 @@ def norm_that_an_addition_reads(x: Any) -> Any:
 
 
 def a_tensor_joined_with_itself(x: Any) -> Any:
-    """Twice the same channels in one norm, which may cut off the one and not the other."""
+    """The same channels twice in one norm, which may clip one of them and not the other."""
     first = layers.Conv2D(6, 3, padding="same", name="first")(x)
     twice = layers.Concatenate(name="twice")([first, first])
     return layers.Conv2D(6, 1, name="after")(norm_relu(twice, "norm"))
@@ -82,13 +82,13 @@ def a_tensor_joined_with_its_maximum(x: Any) -> Any:
 
 
 def padding_before_the_norm(x: Any) -> Any:
-    """The zeros of the padding must be what they were after a constant moved: so none does."""
+    """The zeros of the padding must not change when a constant moves: so none moves."""
     padded = layers.ZeroPadding2D(2, name="padded")(layers.Conv2D(6, 3, name="first")(x))
     return layers.Conv2D(6, 1, name="after")(norm_relu(layers.MaxPooling2D(3, 2, name="pool")(padded), "norm"))
 
 
 def net(body: Callable[[Any], Any]) -> Any:
-    """Norms that learned: factors and constants of all signs but negative factors, means and variances of no pattern."""
+    """Norms as after training: random positive factors, constants of both signs, random means and variances."""
     set_seeds(2)
     random = np.random.default_rng(2)
     image = layers.Input((16, 16, 3), name="image")
@@ -115,7 +115,7 @@ def on_grids(graph: Graph) -> tuple[dict[str, Range], dict[str, Quantized]]:
     return ranges, quantize_graph(graph, ranges)
 
 
-def test_the_norms_of_a_dense_net_become_additions_and_the_net_stays_what_it_was() -> None:
+def test_the_norms_of_a_dense_net_become_additions_and_the_net_computes_the_same() -> None:
     model = net(dense_block)
     graph = fold(model)
     ops = {node.name: node.op for node in graph.nodes}
@@ -132,13 +132,13 @@ def test_the_norms_of_a_dense_net_become_additions_and_the_net_stays_what_it_was
         assert made_here.max() <= 1e-6, "the largest constant of a channel's readers is the convolution's before"
 
 
-def test_it_is_told_before_training_what_becomes_of_them() -> None:
+def test_preflight_names_the_norms_that_become_additions() -> None:
     rewrites = {row.layer: row.rewrite for row in folding(net(dense_block)).rewrites}
     assert rewrites["b_norm"] == "becomes an addition; its factors go into b_narrow and into what is before it"
     assert rewrites["last_norm"] == "becomes an addition; its factors go into logits and into what is before it"
 
 
-def test_it_is_told_of_a_net_s_own_convolution_that_is_no_more_than_a_norm() -> None:
+def test_preflight_names_a_convolution_of_the_net_that_is_only_a_norm() -> None:
     def body(x: Any) -> Any:
         own = layers.DepthwiseConv2D(1, depthwise_initializer="ones", name="own")
         joined = layers.Concatenate()([layers.Conv2D(4, 3, name="first")(x), layers.Conv2D(4, 3, name="second")(x)])
@@ -151,7 +151,7 @@ def test_it_is_told_of_a_net_s_own_convolution_that_is_no_more_than_a_norm() -> 
 
 
 @pytest.mark.parametrize("factor", [-0.5, 0.0, 1e-4], ids=["negative", "zero", "tiny"])
-def test_a_factor_that_cannot_move_leaves_its_norm_alone_where_it_is(factor: float) -> None:
+def test_a_norm_with_a_factor_that_cannot_move_stays(factor: float) -> None:
     model = net(dense_block)
     layer = model.get_layer("b_norm")
     gamma = layer.gamma.numpy()
@@ -165,7 +165,7 @@ def test_a_factor_that_cannot_move_leaves_its_norm_alone_where_it_is(factor: flo
     assert check_folded(model, graph, IMAGES) < 1e-5
 
 
-def test_factors_so_uneven_that_the_kernel_would_lose_steps_stay() -> None:
+def test_norms_stay_if_uneven_factors_would_cost_the_kernel_steps() -> None:
     model = net(dense_block)
     layer = model.get_layer("last_norm")
     gamma = np.full(layer.gamma.shape, 0.02, np.float32)
@@ -190,7 +190,7 @@ def test_factors_so_uneven_that_the_kernel_would_lose_steps_stay() -> None:
     ],
     ids=lambda case: getattr(case, "__name__", None),
 )
-def test_nothing_moves_that_others_would_see(body: Callable[[Any], Any], left: list[str]) -> None:
+def test_nothing_moves_if_other_readers_would_see_it(body: Callable[[Any], Any], left: list[str]) -> None:
     model = net(body)
     graph = fold(model)
     assert [node.name for node in graph.nodes if node.op == "depthwise"] == left
@@ -220,7 +220,7 @@ def test_the_files_of_both_formats_and_training_agree_on_the_additions(tmp_path:
 
 
 def test_in_float_onnx_an_addition_is_a_convolution_again(tmp_path: Path) -> None:
-    """ONNX Runtime fuses the ReLU into that."""
+    """ONNX Runtime fuses the ReLU into a convolution."""
     model = net(dense_block)
     file = write_onnx_float(fold(model), opset=17, description="", metadata={})
     onnx.save(file, tmp_path / "net.onnx")
@@ -244,7 +244,7 @@ def test_no_sum_with_a_constant_falls_on_a_tie() -> None:
         assert np.abs(steps - np.floor(steps) - 0.5).min() > 0.9 / (2 * DENOMINATOR), node.name
 
 
-def test_a_channel_that_is_always_off_does_not_take_the_others_steps() -> None:
+def test_a_channel_that_is_always_off_does_not_make_the_grid_of_the_others_coarse() -> None:
     graph = fold(net(dense_block))
     node = graph.node("b_norm")
     assert node.bias is not None
@@ -263,8 +263,8 @@ def test_a_channel_that_is_always_off_does_not_take_the_others_steps() -> None:
     assert own.bias_grid[0] <= 1.02 * (high + max(0.0, float(bias.max()))) / 255
 
 
-def test_sixteen_bits_go_as_far_up_as_down_and_a_constant_is_useful_as_far() -> None:
-    """A tensor that goes down to -3 is on a grid to 3, though no photo of the calibration took it past 1."""
+def test_with_sixteen_bits_a_constant_is_useful_down_to_the_lowest_input() -> None:
+    """A tensor that goes down to -3 has a grid up to 3, although no calibration photo took it past 1."""
     image = Node("image", "input", (), {}, (1, 4, 4, 2))
     conv_weights = (np.ones((1, 1, 2, 2), np.float32), np.zeros(2, np.float32))
     conv_attributes = {"strides": [1, 1], "padding": "valid", "activation": "none"}
@@ -280,7 +280,7 @@ def test_sixteen_bits_go_as_far_up_as_down_and_a_constant_is_useful_as_far() -> 
 
 
 def test_a_channel_without_weights_keeps_its_constant_in_files_with_16_bit_activations(tmp_path: Path) -> None:
-    """Its bias was on a grid of 1e-17: LiteRT's multiplier had become 0, and ONNX Runtime's int32 had run over."""
+    """Its bias was on a grid of 1e-17: LiteRT's multiplier was 0, and ONNX Runtime's int32 overflowed."""
     model = net(dense_block)
     layer = model.get_layer("last_norm")
     gamma, beta = layer.gamma.numpy(), layer.beta.numpy()
@@ -304,7 +304,7 @@ def test_a_channel_without_weights_keeps_its_constant_in_files_with_16_bit_activ
 
 @pytest.mark.parametrize("activation", ["relu", "none"])
 @pytest.mark.parametrize("far", [0.0, -1e4, 50.0], ids=["near", "far below", "far above"])
-def test_training_has_the_very_constants_that_ship(activation: str, far: float) -> None:
+def test_training_has_exactly_the_constants_that_ship(activation: str, far: float) -> None:
     random = np.random.default_rng(3)
     bias = random.normal(0, 0.5, 12).astype(np.float32)
     bias[3] += np.float32(far)

@@ -1,4 +1,4 @@
-"""What an attempt came to, and which of several is taken."""
+"""The result of an attempt, and which of several is chosen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def attempt(answers: Any, *, budget_pp: float = 1.0) -> Attempt:
     return judge_attempt("a", "", wanted, probabilities(answers), LABELS, budget_pp=budget_pp, size=1, seconds=1.0)
 
 
-def test_lost_and_gained_photos_are_counted_against_the_float_net() -> None:
+def test_lost_and_gained_photos_are_counted_relative_to_the_float_net() -> None:
     answers = np.array(LABELS)
     answers[50:56] = (LABELS[50:56] + 1) % 4  # six lost; the float net's ten mistakes are all gained
     found = attempt(answers)
@@ -42,7 +42,7 @@ def test_one_class_is_a_collapse_whatever_the_budget() -> None:
     assert found.one_class and not found.met and found.collapsed(100.0)
 
 
-def test_a_drop_that_chance_explains_is_no_collapse() -> None:
+def test_a_drop_within_chance_is_not_a_collapse() -> None:
     answers = np.where(np.arange(N) < 10, (LABELS + 1) % 4, LABELS)
     answers[50:54] = (LABELS[50:54] + 1) % 4
     found = attempt(answers)
@@ -53,7 +53,7 @@ def test_a_drop_that_chance_explains_is_no_collapse() -> None:
     assert attempt(answers).collapsed(1.0)
 
 
-def test_the_first_that_meets_the_budget_is_taken_else_the_one_that_lost_least() -> None:
+def test_the_first_that_meets_the_budget_is_chosen_otherwise_the_one_that_lost_least() -> None:
     right = np.where(np.arange(N) < 10, (LABELS + 1) % 4, LABELS)
     worse, bad = right.copy(), right.copy()
     worse[50:56], bad[50:90] = (LABELS[50:56] + 1) % 4, (LABELS[50:90] + 1) % 4
@@ -62,7 +62,7 @@ def test_the_first_that_meets_the_budget_is_taken_else_the_one_that_lost_least()
     assert best([attempt(bad), attempt(worse), attempt(one)]) == 1
 
 
-def test_the_nearest_is_the_one_that_says_most_alike_and_never_one_class() -> None:
+def test_the_nearest_has_the_least_divergence_and_is_never_of_one_class() -> None:
     right = np.where(np.arange(N) < 10, (LABELS + 1) % 4, LABELS)
     few, many = right.copy(), right.copy()
     few[50:52], many[50:60] = (LABELS[50:52] + 1) % 4, (LABELS[50:60] + 1) % 4

@@ -1,4 +1,4 @@
-"""Bias correction and equalization: what they promise, on nets small enough to compute by hand."""
+"""Bias correction and equalization, on nets small enough to compute by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POOL = {"size": [2, 2], "strides": [2, 2], "padding": "valid"}
 
 
 def net(activation: str = "relu") -> Graph:
-    """Convolution, depthwise convolution, pointwise convolution, mean, dense; "valid", so no zeros of a padding."""
+    """Convolution, depthwise convolution, pointwise convolution, mean, dense; "valid", so there is no padding."""
 
     def kernel(*shape: int) -> np.ndarray:
         return RANDOM.normal(0.05, 0.3, shape).astype(np.float32)
@@ -47,12 +47,12 @@ def outputs(graph: Graph) -> object:
 
 
 def mean_error(graph: Graph, other: Graph) -> dict[str, float]:
-    """Largest error of a channel's mean, against the size of the tensor."""
+    """The largest error of a channel's mean, relative to the size of the tensor."""
     wanted, found = (measure_channels(made, outputs(made), lambda: [IMAGES]).means for made in (graph, other))
     return {name: float(np.abs(wanted[name] - found[name]).max() / np.abs(wanted[name]).max()) for name in wanted}
 
 
-def test_corrected_biases_give_each_channel_its_mean_back() -> None:
+def test_corrected_biases_restore_the_mean_of_each_channel() -> None:
     graph = net()
     ranges = estimate_ranges(graph, outputs(graph), lambda: [IMAGES], estimator="minmax", input_range=(0.0, 1.0))
     integers = quantize_graph(graph, ranges, per_channel=False)
@@ -65,8 +65,8 @@ def test_corrected_biases_give_each_channel_its_mean_back() -> None:
     assert after["depth"] < 0.3 * before["depth"]
 
 
-def test_what_rounding_a_shifts_constants_adds_is_taken_from_the_bias_behind_it() -> None:
-    """One constant far below the others makes their grid coarse; behind averages as well."""
+def test_the_rounding_of_a_shifts_constants_is_subtracted_from_the_next_bias() -> None:
+    """One constant far below the others makes their grid coarse; the same after averages."""
     first, _, last, pooled, logits = net().nodes[1:]
     assert last.kernel is not None and first.bias is not None
     low = RANDOM.uniform(-0.4, 0.1, 8).astype(np.float32)
@@ -110,7 +110,7 @@ def test_equalization_changes_the_weights_and_not_the_net(activation: str) -> No
     assert spread(equal) < 60
 
 
-def test_equalization_takes_the_cap_off_a_relu6_and_leaves_branches_alone() -> None:
+def test_equalization_turns_relu6_into_relu_and_does_not_change_branches() -> None:
     graph = net("relu6")
     assert equalize(graph).node("first").activation == "relu"
     read_twice = Graph((*graph.nodes[:3], replace(graph.node("last"), inputs=("first",)), *graph.nodes[4:]))

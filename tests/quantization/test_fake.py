@@ -1,4 +1,4 @@
-"""Trained ranges: where they begin, what moves them, and what they never do."""
+"""Trained ranges: where they start, what moves them, and what never changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgetl.quantization.net import QuantizedNet
 
 
 def narrowed(net: Any) -> QuantizedNet:
-    """Ranges at half of what calibration gave, so that something is clipped and the ends have a gradient."""
+    """Half of the calibrated ranges, so that values are clipped and the ends have a gradient."""
     groups = same_scale_groups(net.graph)
     fixed = groups[net.graph.input.name]
     halved = {
@@ -37,14 +37,14 @@ def trained(net: Any, steps: int = 3) -> tuple[QuantizedNet, FakeQuantized]:
     return start, fake
 
 
-def test_training_begins_from_the_calibrated_ranges(net: Any) -> None:
+def test_training_starts_from_the_calibrated_ranges(net: Any) -> None:
     start = narrowed(net)
     found = FakeQuantized(start, trained=True).ranges()
     for name, (low, high) in start.ranges.items():
         assert found[name] == pytest.approx((low, high), rel=1e-6), name
 
 
-def test_ranges_move_with_the_weights_and_keep_what_the_files_need(net: Any) -> None:
+def test_ranges_move_with_the_weights_and_stay_valid_for_the_files(net: Any) -> None:
     start, fake = trained(net)
     after, groups = fake.ranges(), same_scale_groups(net.graph)
     moved = [name for name in after if after[name] != pytest.approx(start.ranges[name], rel=1e-5)]

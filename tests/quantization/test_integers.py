@@ -1,4 +1,4 @@
-"""The integers that ship, against LiteRT's 8-bit specification."""
+"""The integers that ship, compared with LiteRT's 8-bit specification."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_grid_covers_its_range_with_zero_exact(low, high):
     scale, zero_point = affine_int8(low, high)
     assert isinstance(zero_point, int) and -128 <= zero_point <= 127
     edges = [(q - zero_point) * scale for q in (-128, 127)]
-    # The zero point is rounded, so that the grid lies up to half a step beside its range.
+    # The zero point is rounded: the grid is up to half a step beside its range.
     assert edges == pytest.approx([low, high], abs=0.5000001 * scale)
     assert (zero_point - zero_point) * scale == 0.0 and edges[0] <= 0.0 <= edges[1]
 
@@ -63,7 +63,7 @@ def integers(op, kernel, bias=None):
 
 
 def shaped(scales, op):
-    """Scales as they lie along the kernel."""
+    """Scales in the shape of the kernel."""
     return {"conv": scales, "depthwise": scales[:, None] if len(scales) > 1 else scales, "dense": scales}[op]
 
 
@@ -78,7 +78,7 @@ def test_weights_are_symmetric_and_within_half_a_step(op):
 
 
 @pytest.mark.parametrize("op", ["conv", "depthwise"])
-def test_convolutions_have_a_scale_a_channel_and_each_uses_its_whole_grid(op):
+def test_convolutions_have_one_scale_per_channel_and_each_uses_its_whole_grid(op):
     found = integers(op, KERNELS[op])
     axis = channel_axis(op)
     assert found.kernel_scales.shape == (4,)
@@ -126,7 +126,7 @@ def test_a_bias_far_past_its_weights_widens_their_scale_instead_of_overflowing(o
 
 
 def test_a_layer_in_integers_computes_what_it_computes_in_real_numbers():
-    """int32 accumulation of (input - zero point) * weight + bias, times both scales: the specification's own sum."""
+    """int32 accumulation of (input - zero point) * weight + bias, times both scales: the sum in the specification."""
     bias = np.array([0.01, -0.1, 1.0, -3.0], np.float32)
     kernel = KERNELS["conv"][:1, :1]
     found = integers("conv", kernel, bias)

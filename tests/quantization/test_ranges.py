@@ -1,4 +1,4 @@
-"""Ranges from calibration photos, on a graph small enough to see through."""
+"""Ranges from calibration photos, on a graph small enough to compute by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgetl.quantization.ranges import estimate_ranges, least_error_range
 
 INPUT_RANGE = (-128 / 127.5, 127 / 127.5)
 
-# image -> pad -> conv a; conv b; concat(a, b) -> add: pad shares the input's scale, concat that of both its inputs.
+# image -> pad -> conv a; conv b; concat(a, b) -> add: pad shares the input's scale, concat the scale of both its inputs.
 GRAPH = Graph(
     (
         Node("image", "input", shape=(1, 4, 4, 3)),
@@ -35,7 +35,7 @@ def estimate(estimator: str, outputs=outputs_of, batches=BATCHES):
     return estimate_ranges(GRAPH, outputs, lambda: iter(batches), estimator=estimator, input_range=INPUT_RANGE)
 
 
-def test_minmax_takes_the_extremes_over_all_batches():
+def test_minmax_has_the_extremes_of_all_batches():
     tensors = [np.concatenate(parts) for parts in zip(*(outputs_of(batch) for batch in BATCHES), strict=True)]
     low, high = estimate("minmax")["sum"]
     assert (low, high) == pytest.approx((tensors[4].min(), tensors[4].max()))
@@ -52,7 +52,7 @@ def test_tensors_that_must_share_a_scale_get_one_range(estimator):
 
 @pytest.mark.parametrize("estimator", ["minmax", "mse"])
 @pytest.mark.parametrize("contrast", [0.1, 3.0])
-def test_the_inputs_grid_is_the_contracts_whatever_the_photos_are(contrast, estimator):
+def test_the_inputs_grid_is_fixed_by_the_contract_whatever_the_photos_are(contrast, estimator):
     ranges = estimate(estimator, batches=[batch * contrast for batch in BATCHES])
     assert ranges["image"] == ranges["padded"] == INPUT_RANGE
 
@@ -67,13 +67,13 @@ def test_zero_is_always_inside(estimator, shift):
 
 
 @pytest.mark.parametrize("estimator", ["minmax", "mse"])
-def test_a_dead_tensor_has_a_range_all_the_same(estimator):
+def test_a_dead_tensor_has_a_range_too(estimator):
     ranges = estimate(estimator, outputs=lambda images: [tensor * 0 for tensor in outputs_of(images)])
     assert all(high > low for low, high in ranges.values())
     assert ranges["sum"] == ranges["joined"] == (0.0, 1.0), "not a grid so fine that no runtime multiplies by it"
 
 
-def test_a_dead_tensor_takes_no_steps_of_those_it_shares_a_scale_with():
+def test_a_dead_tensor_does_not_widen_a_shared_range():
     """GRAPH joins a and b: with b dead the range is that of a."""
     names = [node.name for node in GRAPH.nodes[1:]]
 
@@ -87,7 +87,7 @@ def test_a_dead_tensor_takes_no_steps_of_those_it_shares_a_scale_with():
     assert high - low < 0.5
 
 
-def test_mse_is_never_wider_than_what_was_seen():
+def test_mse_is_never_wider_than_the_extremes():
     seen, chosen = estimate("minmax"), estimate("mse")
     for name in ("joined", "sum"):
         assert seen[name][0] - 1e-9 <= chosen[name][0] and chosen[name][1] <= seen[name][1] + 1e-9
@@ -97,7 +97,7 @@ def test_mse_is_never_wider_than_what_was_seen():
 
 
 def error_of(values: np.ndarray, low: float, high: float) -> float:
-    """What quantizing to 256 steps over [low, high] really does: the mean squared error."""
+    """The real mean squared error of quantizing to 256 steps over [low, high]."""
     step = (high - low) / 255
     restored = np.clip(np.round((values - low) / step), 0, 255) * step + low
     return float(np.mean((values - restored) ** 2))
@@ -108,13 +108,13 @@ def least(values: np.ndarray) -> tuple[float, float]:
     return least_error_range(np.histogram(values, 2048, (low, high))[0], low, high)
 
 
-def test_values_spread_evenly_keep_their_whole_range():
+def test_evenly_spread_values_keep_their_whole_range():
     low, high = least(np.random.default_rng(1).uniform(-3, 5, 100_000))
     assert (low, high) == pytest.approx((-3, 5), rel=0.03)
 
 
 @pytest.mark.parametrize("draw", ["laplace", "standard_cauchy"])
-def test_a_heavy_tail_is_cut_where_that_is_less_error(draw):
+def test_a_heavy_tail_is_cut_where_that_reduces_the_error(draw):
     values = np.clip(getattr(np.random.default_rng(2), draw)(size=100_000), -40, 40)
     values[:2] = -40, 40
     low, high = least(values)
@@ -126,12 +126,12 @@ def test_a_heavy_tail_is_cut_where_that_is_less_error(draw):
         assert error_of(values, low, high) < 0.82 * whole
 
 
-def test_the_choice_is_as_good_as_trying_them_all():
+def test_the_chosen_range_is_as_good_as_the_best_of_all_tried():
     values = np.random.default_rng(3).laplace(size=40_000)
     values = np.append(values, [-25.0, 18.0])
     chosen = error_of(values, *least(values))
     tried = min(error_of(values, -25 * a, 18 * b) for a in np.linspace(0.3, 1, 15) for b in np.linspace(0.3, 1, 15))
-    # The model of the error (uniform in a step, 2048 bins) is not the error itself: five in a hundred.
+    # The model of the error (uniform in a step, 2048 bins) is an approximation: five percent.
     assert chosen <= 1.05 * tried
 
 
@@ -150,5 +150,5 @@ def test_one_sided_values_keep_zero_as_their_edge():
 @pytest.mark.parametrize(
     ("counts", "edges"), [(np.zeros(16), (-1.0, 2.0)), (np.ones(16), (0.0, 0.0))], ids=["no values", "no width"]
 )
-def test_nothing_to_go_by_changes_nothing(counts, edges):
+def test_without_values_nothing_changes(counts, edges):
     assert least_error_range(counts, *edges) == edges

@@ -1,4 +1,4 @@
-"""Where a quantized net departs from the float one: planted defects, each found and its layer named."""
+"""Where a quantized net differs from the float net: each planted defect is found and its layer named."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgetl.runtimes.litert import open_tensors
 
 
 def signals(net: Any, integers: Any, folder: Path, graph: Any = None) -> list[Any]:
-    """Float against the file of these integers, on four images."""
+    """The file of these integers compared with float, on four images."""
     graph = graph or net.graph
     file = folder / "net.tflite"
     file.write_bytes(write_tflite_int8(graph, integers, description="", metadata={}))
@@ -37,7 +37,7 @@ def signals(net: Any, integers: Any, folder: Path, graph: Any = None) -> list[An
 
 
 def middle(net: Any, op: str) -> Any:
-    """One whose grid is its own: of a shared one the others would be wrong as well."""
+    """A layer with a grid of its own: with a shared grid the others would be wrong as well."""
     groups = Counter(same_scale_groups(net.graph).values())
     alone = [node for node in net.graph.nodes if node.op == op and groups[same_scale_groups(net.graph)[node.name]] == 1]
     return alone[len(alone) // 2]
@@ -45,13 +45,13 @@ def middle(net: Any, op: str) -> Any:
 
 def test_a_good_file_has_no_degraded_tensor(net: Any, tmp_path: Path) -> None:
     rows = signals(net, net.integers, tmp_path)
-    # A padding may be part of the first convolution in the file (formats/write/lowering.py); every other tensor is there.
+    # A padding may be part of the first convolution in the file (formats/write/lowering.py); every other tensor is in it.
     assert [row.node for row in rows if row.op != "pad"] == [n.name for n in net.graph.nodes[1:] if n.op != "pad"]
     assert first_degraded(rows) is None
     assert min(row.snr_db for row in rows) > DEGRADED_DB
 
 
-def test_a_clipped_bias_is_found_where_biases_are_large(net: Any, tmp_path: Path) -> None:
+def test_a_clipped_bias_is_found_in_the_layer_with_large_biases(net: Any, tmp_path: Path) -> None:
     """As if biases were stored in 8 bits, in the layer that has the largest."""
     groups = Counter(same_scale_groups(net.graph).values())
     convs = [n for n in net.graph.nodes if n.op == "conv" and groups[same_scale_groups(net.graph)[n.name]] == 1]
@@ -72,14 +72,14 @@ def test_a_planted_defect_is_found_and_its_layer_named(net: Any, tmp_path: Path,
     own = net.integers[victim.name]
     integers, graph = dict(net.integers), net.graph
     if defect == "zero point":
-        # So far up that next to nothing above 0 has a step.
+        # So high that almost no value above 0 has a step.
         integers[victim.name] = replace(own, zero_point=120)
     elif defect == "shifted bias":
         integers[victim.name] = replace(own, bias=own.bias - 2**15)
     elif defect == "gamma":
         integers[victim.name] = replace(own, kernel=own.kernel[..., ::-1])
     else:
-        # TFMOT's defaults at their worst: a grid that a larger signal does not fit into.
+        # TFMOT's defaults at their worst: the signal is larger than the grid.
         narrow = QuantizedNet(net.graph, {**net.ranges, victim.name: tuple(e / 12 for e in net.ranges[victim.name])})
         integers = narrow.integers()
     found = first_degraded(signals(net, integers, tmp_path, graph))
@@ -88,7 +88,7 @@ def test_a_planted_defect_is_found_and_its_layer_named(net: Any, tmp_path: Path,
     assert found.node in shared, f"{found} instead of {victim.name}"
 
 
-def test_the_layer_that_is_quantized_coarsely_is_the_most_sensitive(net: Any) -> None:
+def test_a_coarsely_quantized_layer_is_the_most_sensitive(net: Any) -> None:
     victim = middle(net, "conv")
     coarse = QuantizedNet(net.graph, {**net.ranges, victim.name: tuple(e * 30 for e in net.ranges[victim.name])})
     rows = sensitivities(coarse, net.graph, net.images[:4])
@@ -105,6 +105,6 @@ def test_a_dead_tensor_that_stays_dead_is_not_degraded() -> None:
     assert first_degraded(compare_tensors(graph, [(tensors, {**tensors, "dead": values})])) is not None
 
 
-def test_what_reads_only_exact_tensors_has_no_ratio_before_it() -> None:
+def test_a_node_with_exact_inputs_has_no_ratio_of_its_inputs() -> None:
     assert Signal("first", "conv", 40.0, 120.0).to_json()["inputs_snr_db"] is None
     assert Signal("second", "conv", 30.0, 40.0).to_json()["inputs_snr_db"] == 40.0

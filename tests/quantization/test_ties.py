@@ -43,7 +43,7 @@ def scale(ranges: dict[str, tuple[float, float]], name: str) -> float:
 
 
 def distance_to_a_tie(ranges: dict[str, tuple[float, float]], a: str, b: str, out: str) -> float:
-    """Smallest distance of any of the 256 x 256 sums to one half of an output step."""
+    """The smallest distance of the 256 x 256 sums to one half of an output step."""
     steps = np.arange(-255, 256, dtype=np.float64)
     sums = steps[:, None] * scale(ranges, a) / scale(ranges, out) + steps * scale(ranges, b) / scale(ranges, out)
     return float(np.abs(np.abs(sums - np.floor(sums)) - 0.5).min())
@@ -52,7 +52,7 @@ def distance_to_a_tie(ranges: dict[str, tuple[float, float]], a: str, b: str, ou
 @pytest.mark.parametrize(("a", "b", "out"), [("a", "b", "first"), ("first", "c", "second")])
 def test_no_sum_of_an_addition_is_near_a_tie(a: str, b: str, out: str) -> None:
     assert distance_to_a_tie(RANGES, a, b, out) < 1e-4, "measured ranges have near ties"
-    # Half a step over the denominator, less what float32 does to the scales.
+    # Half a step over the denominator, minus the rounding of the scales in float32.
     assert distance_to_a_tie(without_ties(RESIDUAL, RANGES), a, b, out) > 0.9 / (2 * DENOMINATOR)
 
 
@@ -62,7 +62,7 @@ def test_a_mean_has_no_ties_either() -> None:
     assert np.abs(sums - np.floor(sums) - 0.5).min() > 0.9 / (8 * DENOMINATOR)
 
 
-def test_ranges_only_grow_and_by_little() -> None:
+def test_ranges_only_grow_and_only_a_little() -> None:
     ranges = without_ties(RESIDUAL, RANGES)
     assert ranges["x"] == RANGES["x"], "the input's grid is the contract's"
     for name, (low, high) in RANGES.items():
@@ -89,7 +89,7 @@ def test_tensors_that_share_a_grid_are_stretched_together() -> None:
     assert distance_to_a_tie(found, "c", "a", "sum") > 0.9 / (2 * DENOMINATOR)
 
 
-def test_a_lone_relu_keeps_clear_of_ties() -> None:
+def test_a_relu_of_its_own_has_no_ties() -> None:
     graph = Graph((X, conv("a", "x"), Node("relu", "relu", ("a",), {"activation": "relu"}, (1, 6, 6, 4))))
     ranges = without_ties(graph, {"x": (-1.0, 1.0), "a": (-3.0, 2.0), "relu": (0.0, 2.0)})
     values = np.arange(0, 256) * scale(ranges, "a") / scale(ranges, "relu")

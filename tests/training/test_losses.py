@@ -1,4 +1,4 @@
-"""Losses and the learning rate, against their formulas."""
+"""Losses and the learning rate, compared with their formulas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STUDENT = tf.constant([[0.3, 0.4, 0.5], [1.0, -1.0, 0.0]])
 LABELS = tf.one_hot([0, 2], 3)
 
 
-def test_distillation_is_least_when_the_student_says_what_the_teacher_says() -> None:
+def test_distillation_loss_is_least_when_the_student_agrees_with_the_teacher() -> None:
     same = distillation_loss(TEACHER, TEACHER, temperature=4.0).numpy()
     other = distillation_loss(TEACHER, STUDENT, temperature=4.0).numpy()
     assert (same < other).all()
@@ -39,19 +39,21 @@ def test_no_gradient_reaches_the_teacher() -> None:
 
 
 def test_label_loss_is_cross_entropy_and_smoothing_spreads_it() -> None:
-    wanted = -np.log(tf.nn.softmax(STUDENT).numpy()[[0, 1], [0, 2]])
-    np.testing.assert_allclose(label_loss(LABELS, STUDENT), wanted, rtol=1e-6)
-    assert not np.allclose(label_loss(LABELS, STUDENT, smoothing=0.1), wanted)
+    expected = -np.log(tf.nn.softmax(STUDENT).numpy()[[0, 1], [0, 2]])
+    np.testing.assert_allclose(label_loss(LABELS, STUDENT), expected, rtol=1e-6)
+    assert not np.allclose(label_loss(LABELS, STUDENT, smoothing=0.1), expected)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_both_losses_are_mixed_by_the_label_weight(weight: float) -> None:
     mixed = distil_and_label_loss(TEACHER, STUDENT, LABELS, temperature=4.0, label_weight=weight)
-    wanted = (1 - weight) * distillation_loss(TEACHER, STUDENT, temperature=4.0) + weight * label_loss(LABELS, STUDENT)
-    np.testing.assert_allclose(mixed, wanted, rtol=1e-6)
+    expected = (1 - weight) * distillation_loss(TEACHER, STUDENT, temperature=4.0) + weight * label_loss(
+        LABELS, STUDENT
+    )
+    np.testing.assert_allclose(mixed, expected, rtol=1e-6)
 
 
-def test_the_rate_warms_up_peaks_once_and_ends_at_nothing() -> None:
+def test_the_rate_warms_up_peaks_once_and_ends_at_zero() -> None:
     rates = [learning_rate_at(step, peak=0.1, warmup_steps=10, steps=100) for step in range(101)]
     assert max(rates) == 0.1 == rates[9] == rates[10]
     assert rates[:10] == sorted(rates[:10])
