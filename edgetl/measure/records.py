@@ -5,7 +5,9 @@ Shares are in 0..1, `_pp` is percentage points, `_ms` milliseconds. An interval 
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
+
+from edgetl.core.machine import Machine
 
 
 class Accuracy(TypedDict):
@@ -147,7 +149,7 @@ class Measurements(TypedDict):
     model. files: file name -> its measurements.
     """
 
-    machine: dict[str, Any]
+    machine: Machine
     runtimes: dict[str, str]
     keras: dict[str, Accuracy]
     files: dict[str, FileMeasurement]
