@@ -12,7 +12,6 @@ from edgetl.report.records import (
     ReferenceRow,
     Report,
     ReportDataset,
-    ReportMachine,
     ReportModel,
     ReportQuantization,
     ReportTarget,
@@ -83,7 +82,7 @@ def make_report(target: Target, records: BuildRecords, checks: Sequence[Check]) 
         "parity_matrix": measurements.get("parity_matrix", {"names": [], "pairs": []}),
         "flips": records.flips or {"n": 0, "photos": []},
         "checks": [check.to_json() for check in checks],
-        "machine": cast(ReportMachine, measurements["machine"]),
+        "machine": measurements["machine"],
         "runtimes": measurements["runtimes"],
     }
 

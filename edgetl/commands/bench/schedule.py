@@ -146,7 +146,7 @@ def _warm_up(row: Row, child: Child, settings: Settings) -> int:
         # However short the time, it is to hold more rounds than an interval needs.
         least = _LEAST_PAIRS if settings.paired else _LEAST_ROUNDS
         visit_ms = 1e3 * min(settings.visit_s, settings.seconds / (least + 2))
-        wanted = max(1, min(1000, round(visit_ms / max(took, 1e-3))))
+        wanted: int = max(1, min(1000, round(visit_ms / max(took, 1e-3))))
         settled = last > 0 and abs(took / last - 1) < _SETTLED and count >= wanted / 2
         if settled or spent >= settings.warmup_s:
             row.process_s.append(answer["process_s"])

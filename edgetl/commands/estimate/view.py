@@ -57,7 +57,7 @@ def print_estimates(console: Console, found: Estimates) -> None:
 
 def _estimates(model: EstimatedModel) -> list[EstimateRow]:
     """Those of its rows that are estimates."""
-    return [cast("EstimateRow", row) for row in model.get("estimates", ()) if "why_not" not in row]
+    return [row for row in model.get("estimates", ()) if "why_not" not in row]
 
 
 def _fastest(models: list[EstimatedModel]) -> EstimatedModel | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from edgetl.bundle.files import as_built, bundle_files, read_report
 from edgetl.commands.inspect.examine import DEFAULT_TIMEOUT_S, examine
@@ -59,7 +60,7 @@ def _joined(failures: list[EdgetlError]) -> EdgetlError | None:
 
 
 def _inspect(path: Path, target: Target | None, timeout_s: float) -> InspectedModel:
-    found: InspectedModel = {**examine(path, timeout_s=timeout_s)}
+    found = cast("InspectedModel", examine(path, timeout_s=timeout_s))
     if target is not None:
         bound = roofline(found["ops"], target.peak.model_dump())
         found["roofline"] = {

@@ -12,7 +12,8 @@ from edgetl.verdicts.check import Check, drop_check, exact_check, share_check
 from edgetl.verdicts.parity import parity_checks
 
 if TYPE_CHECKING:
-    from edgetl.commands.verify.result import Diagnosis, GoldenReplay, Measured
+    from edgetl.bundle.records import GoldenReplay
+    from edgetl.commands.verify.result import Diagnosis, Measured
     from edgetl.measure.records import Accuracy, ParityPair
 
 FLOAT32 = "float32"

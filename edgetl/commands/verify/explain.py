@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from edgetl.bundle.model_files import ModelFile
 from edgetl.commands.verify.answers import Answers, after_the_net, agrees, by_answers
 from edgetl.commands.verify.diagnosis import MOST_PHOTOS, Found, as_recorded, by_labels, diagnose, stratified
 from edgetl.commands.verify.photos import Photos
-from edgetl.commands.verify.result import Diagnosis, Expected, Explained
+from edgetl.commands.verify.result import Diagnosis, Expected
 from edgetl.commands.verify.versions import opened
 from edgetl.core.progress import Progress
 from edgetl.tasks.photos.contract import Normalization, View
@@ -54,7 +55,9 @@ def explain_accuracy(
             classes=classes,
             enough=None if expected is None else as_recorded(expected["top1"], expected["n"]),
         )
-    return {"of": "accuracy", **_in_words(file, backend, found, golden), "expected": expected}
+    row = _in_words("accuracy", file, backend, found, golden)
+    row["expected"] = expected
+    return row
 
 
 def explain_answers(
@@ -81,20 +84,21 @@ def explain_answers(
             enough=agrees(answers),
             more=after_the_net(file, classes, session.output_step),
         )
-    return {
-        "of": "answers",
-        **_in_words(file, backend, found, None),
-        "answered": len(answers.positions),
-        "strangers": answers.strangers,
-        "has_probabilities": answers.probabilities is not None,
-    }
+    row = _in_words("answers", file, backend, found, None)
+    row["answered"] = len(answers.positions)
+    row["strangers"] = answers.strangers
+    row["has_probabilities"] = answers.probabilities is not None
+    return row
 
 
-def _in_words(file: ModelFile, backend: str, found: Found, golden: Path | None) -> Explained:
+def _in_words(
+    of: Literal["accuracy", "answers"], file: ModelFile, backend: str, found: Found, golden: Path | None
+) -> Diagnosis:
     """A diagnosis with its ways in words, and with what golden/ shows: one more outcome, "contract changed"."""
     made_with = None if golden is None else _way_of_golden(golden, file)
     changed = made_with is not None and not _same_way(made_with, file.way)
-    return {
+    row = {
+        "of": of,
         "file": file.name,
         "backend": backend,
         **found.row,
@@ -105,6 +109,7 @@ def _in_words(file: ModelFile, backend: str, found: Found, golden: Path | None) 
         "made_golden": [] if golden is None else golden_made_by(golden, found.ways),
         "golden_made_with": None if made_with is None else describe(made_with),
     }
+    return cast("Diagnosis", row)
 
 
 def _way_of_golden(golden: Path, file: ModelFile) -> Way | None:

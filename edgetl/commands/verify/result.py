@@ -57,23 +57,20 @@ class FoundRow(TypedDict):
     pairs_tried: int
 
 
-class Explained(FoundRow):
-    """The same for a file on a backend, with ways in words. contract: the contract's way; wanted: those of `names`. made_golden: whether each of
-    them made golden/; golden_made_with: what made it, None if unknown."""
+class Diagnosis(FoundRow):
+    """What explains the answers of a file on a backend ("accuracy", with `expected`), or of an app ("answers", with the fields after it).
 
+    contract: the contract's way in words; wanted: those of `names`. made_golden: whether each of them made golden/; golden_made_with: what made
+    it, None if unknown. answered: photos that the app answered; strangers: lines of its CSV that name no photo.
+    """
+
+    of: Literal["accuracy", "answers"]
     file: str
     backend: str
     contract: str
     wanted: list[str]
     made_golden: list[bool]
     golden_made_with: str | None
-
-
-class Diagnosis(Explained):
-    """What explains the answers of a file ("accuracy", with `expected`), or of an app ("answers", with the rest). answered: photos that the
-    app answered; strangers: lines of its CSV that name no photo."""
-
-    of: Literal["accuracy", "answers"]
     expected: NotRequired[Expected | None]
     answered: NotRequired[int]
     strangers: NotRequired[int]

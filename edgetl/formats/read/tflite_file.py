@@ -167,7 +167,8 @@ class _Reader:
             raise Malformed(f"it uses op {number}, which this edgetl's LiteRT schema does not know")
         if _OPERATORS[number] == "CUSTOM" and code.customCode:
             return f"CUSTOM {printable(code.customCode, 60)}"
-        return _OPERATORS[number]
+        operator: str = _OPERATORS[number]
+        return operator
 
     def _indices(self, indices: Any, who: str) -> list[int]:
         found = [int(index) for index in (indices if indices is not None else ())]

@@ -310,4 +310,5 @@ def image_of(pixels: np.ndarray, way: Way, grid: Mapping[str, Any]) -> np.ndarra
     integers = to_grid(image, dtype, scale, zero_point).astype(np.int32) + way.shift
     # A conversion of integers keeps their lowest 8 bits; a saturating one stops at the ends.
     integers = integers.astype(dtype) if way.wraps else integers.clip(limits.min, limits.max)
-    return ((integers.astype(np.float32) - zero_point) * np.float32(scale)).astype(np.float32)
+    shifted: np.ndarray = ((integers.astype(np.float32) - zero_point) * np.float32(scale)).astype(np.float32)
+    return shifted
