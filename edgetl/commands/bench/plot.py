@@ -1,4 +1,4 @@
-"""The Pareto picture: latency against accuracy against size. Needs matplotlib (`pip install 'edgetl[plot]'`)."""
+"""The Pareto plot: latency against accuracy and size. Needs matplotlib (`pip install 'edgetl[plot]'`)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def check_plot(path: Path) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingError("--plot needs matplotlib.", why="it is not installed", fix="pip install 'edgetl[plot]'")
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--plot {path} is no picture.", fix="name a .png, .svg or .pdf file")
+        raise UsageError(f"--plot {path} is not an image file.", fix="name a .png, .svg or .pdf file")
     if not path.parent.is_dir():
-        raise UsageError(f"{path.parent} is not a folder.", fix="make it, or name another file")
+        raise UsageError(f"{path.parent} is not a folder.", fix="create it, or name another file")
 
 
 def draw(path: Path, rows: Sequence[Mapping[str, Any]], machine: str) -> None:
-    """One point a timed row: p50 to the right (logarithmic), accuracy upward, the file's size as the point's area. Rows
+    """One point per timed row: p50 to the right (logarithmic), accuracy upward, the file's size as the point's area. Rows
     that no other beats in both are joined. Without accuracies, size takes their place."""
     import matplotlib
 
@@ -32,7 +32,7 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], machine: str) -> None:
 
     timed = [row for row in rows if row.get("p50_ms") is not None and row["status"] != "failed"]
     if not timed:
-        raise UsageError("There is nothing to draw.", why="no row was timed", fix="see the table for why")
+        raise UsageError("Nothing to draw.", why="no row was timed", fix="see the table for why")
     accurate = all(row.get("top1") is not None for row in timed)
     height = [100 * row["top1"] if accurate else (row.get("bytes") or 0) / 1e6 for row in timed]
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
@@ -60,9 +60,9 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], machine: str) -> None:
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis("{x:g}")
     axes.tick_params(axis="x", which="minor", labelsize=7)
-    axes.set_xlabel("milliseconds a photo, median (log scale)")
+    axes.set_xlabel("milliseconds per photo, median (log scale)")
     axes.set_ylabel("top-1 on the build's test photos, %" if accurate else "file, MB")
-    axes.set_title(f"{machine}: area of a point is the file's size" if accurate else machine, fontsize=10)
+    axes.set_title(f"{machine}: point area is file size" if accurate else machine, fontsize=10)
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8, ncols=2)
     try:
