@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgetl.commands.bench.rows import Job
+from edgetl.commands.bench.rows import About, Job
 from edgetl.core.errors import DataError, UsageError
 from edgetl.core.store import Store, file_sha256
 from edgetl.core.words import printable
@@ -75,9 +75,9 @@ def _opens(backend: str, job: Job) -> bool:
     return (BACKENDS[backend].format == "keras") == job.model.is_dir()
 
 
-def _about(job: Job, backend: str) -> dict[str, Any]:
+def _about(job: Job, backend: str) -> About:
     """Facts about the file, with the accuracy of this backend only."""
-    about = dict(job.about)
+    about = job.about.copy()
     accuracy = about.pop("accuracy", {})
     # Backends of one format differ only by rounding: the default one's accuracy stands for all of them.
     usual = next((name for name in default_backends() if BACKENDS[name].format == BACKENDS[backend].format), backend)
@@ -96,7 +96,7 @@ def _of_file(path: Path, images: str) -> Job:
             fix="give .tflite or .onnx files, or a folder written by `edgetl build`",
         )
     try:
-        about = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        about: About = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     except OSError as error:
         raise DataError(f"{name} cannot be read.", why=str(error), fix="check the path") from None
     return Job(path, "", 1, path.name, about, _images(images, None, None))
@@ -114,7 +114,7 @@ def _of_bundle(folder: Path, images: str, store: Store | None) -> list[Job]:
     for file in bundle.student_files:
         row = rows[file.name]
         accuracy = {name: found["top1"] for name, found in row.get("accuracy", {}).items()}
-        about = {
+        about: About = {
             "bytes": row["bytes"],
             "sha256": row["sha256"],
             "precision": file.precision,

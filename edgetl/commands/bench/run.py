@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from edgetl.commands.bench.compare import Measure, measure_two, note_parity
 from edgetl.commands.bench.disturbance import cores_by_speed
 from edgetl.commands.bench.jobs import find_jobs
-from edgetl.commands.bench.rows import Job, Row, to_json
+from edgetl.commands.bench.rows import BenchJson, Disturbance, Job, Row, to_json
 from edgetl.commands.bench.schedule import OnVisit, Settings, measure
 from edgetl.core import machine
 from edgetl.core.errors import UsageError
@@ -107,18 +107,17 @@ def _named(part: str) -> range:
     return range(first, last + 1, step) if last < _MOST_CORES and step else range(0)
 
 
-def measure_here(asked: Asked, store: Store, on_visit: OnVisit) -> dict[str, Any]:
+def measure_here(asked: Asked, store: Store, on_visit: OnVisit) -> BenchJson:
     """{machine, disturbance, interrupted, absent, rows, comparison}, as `--json` has it. Raises as find_jobs does."""
     backends, absent = ready_backends(asked.backends, allow_fallback=asked.settings.allow_fallback)
     jobs = _jobs(asked, backends, store)
     settings = _fitted(asked, cores_by_speed(), machine.available_bytes())
-    found = _found(asked, jobs, lambda some: measure(some, settings, on_visit))
-    return {"machine": machine.describe(), **found, "absent": absent}
+    return _bench(asked, jobs, lambda some: measure(some, settings, on_visit), machine.describe(), absent)
 
 
 def measure_on_board(
     place: Ssh, asked: Asked, store: Store, on_visit: OnVisit, on_note: Callable[[str], None]
-) -> dict[str, Any]:
+) -> BenchJson:
     """The same on a board, by the same code. Rows carry the board's own description."""
     from edgetl.commands.bench.remote.ssh import open_board
 
@@ -128,17 +127,17 @@ def measure_on_board(
         jobs = _jobs(asked, ready, store=None)
         settings = _fitted(asked, board.facts["cores_by_speed"], board.facts["available_bytes"])
 
-        def there(some: Sequence[Job]) -> tuple[list[Row], dict[str, Any], bool]:
+        def there(some: Sequence[Job]) -> tuple[list[Row], Disturbance, bool]:
             measured = board.measure(some, settings, on_visit)
             return measured.rows, measured.disturbance, measured.interrupted
 
-        found = _found(asked, jobs, there)
-        about = board.facts["machine"]
-    found["rows"] = [row | _ELSEWHERE | {"machine": about} for row in found["rows"]]
-    return {"machine": about, **found, "absent": absent}
+        found = _bench(asked, jobs, there, board.facts["machine"], absent)
+    for row in found["rows"]:
+        row["measured_elsewhere"], row["machine"] = True, found["machine"]
+    return found
 
 
-def measure_on_phone(place: Adb, asked: Asked, on_note: Callable[[str], None]) -> dict[str, Any]:
+def measure_on_phone(place: Adb, asked: Asked, on_note: Callable[[str], None]) -> BenchJson:
     """On an Android phone, by the official benchmark_model."""
     from edgetl.commands.bench.remote.adb import measure_over_adb
 
@@ -159,10 +158,17 @@ def measure_on_phone(place: Adb, asked: Asked, on_note: Callable[[str], None]) -
     backends = asked.backends or [name for name in default_backends() if BACKENDS[name].format == "tflite"]
     jobs = _jobs(asked, backends, store=None)
     found = measure_over_adb(place.serial, jobs, settings, benchmark_model=place.benchmark_model, on_note=on_note)
-    return {**found, "absent": {}, "comparison": None}
+    return {
+        "rows": found["rows"],
+        "machine": found["machine"],
+        "disturbance": found["disturbance"],
+        "interrupted": found["interrupted"],
+        "absent": {},
+        "comparison": None,
+    }
 
 
-def measured_in_logs(logs: Sequence[Path], device: str | None, backend: str | None) -> dict[str, Any]:
+def measured_in_logs(logs: Sequence[Path], device: str | None, backend: str | None) -> BenchJson:
     """Logs of other tools, as rows."""
     from edgetl.commands.bench.logs.read import read_logs
 
@@ -179,9 +185,6 @@ def measured_in_logs(logs: Sequence[Path], device: str | None, backend: str | No
         "rows": rows,
         "comparison": None,
     }
-
-
-_ELSEWHERE = {"measured_elsewhere": True}
 
 
 def _jobs(asked: Asked, backends: Sequence[str], store: Store | None) -> list[Job]:
@@ -229,7 +232,10 @@ def _cores(pin: Pin, count: int, fastest: list[int]) -> list[int]:
     return list(pin)
 
 
-def _found(asked: Asked, jobs: Sequence[Job], run: Measure) -> dict[str, Any]:
+def _bench(
+    asked: Asked, jobs: Sequence[Job], run: Measure, about: Mapping[str, Any], absent: Mapping[str, str]
+) -> BenchJson:
+    """about: the machine that `run` measures on. absent: backend -> why it is not ready there."""
     comparison = None
     if asked.settings.paired:
         rows, disturbance, interrupted, comparison = measure_two(jobs, run, max_ratio=asked.max_ratio)
@@ -237,6 +243,7 @@ def _found(asked: Asked, jobs: Sequence[Job], run: Measure) -> dict[str, Any]:
         rows, disturbance, interrupted = run(jobs)
     note_parity(rows)
     return {
+        "machine": about,
         "edgetl": __version__,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "input": sorted({_input(job) for job in jobs}),
@@ -244,6 +251,7 @@ def _found(asked: Asked, jobs: Sequence[Job], run: Measure) -> dict[str, Any]:
         "interrupted": interrupted,
         "rows": [to_json(row) for row in rows],
         "comparison": comparison,
+        "absent": absent,
     }
 
 
