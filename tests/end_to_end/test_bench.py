@@ -97,7 +97,7 @@ def test_a_slower_model_is_exit_7_and_the_same_one_is_not(models: Path) -> None:
         (["small.tflite", "-b", "litert-cpi"], 2, "There is no backend litert-cpi"),
         (["small.tflite", "-b", "ort-cpu"], 2, "No backend opens"),
         (["small.tflite", "--threads", "0"], 2, "--threads"),
-        (["small.tflite", "--pin", "8000-8001"], 2, "not there: 8000, 8001"),
+        (["small.tflite", "--pin", "8000-8001"], 2, "do not exist: 8000, 8001"),
         (["small.tflite", "--pin", "0-"], 2, "'0-' is not a list of processors"),
         (["missing.tflite"], 4, "cannot be read"),
         (["--compare", "small.tflite"], 2, "two models"),

@@ -1,4 +1,4 @@
-"""The parent's side of a row's process: start it, ask it, watch its memory and the clock, end it.
+"""The parent's side of a row's process: start it, send requests, watch its memory and the clock, end it.
 
 Whatever a model makes a runtime do (crash, hang, eat memory) ends this one process, and one row says so.
 """
@@ -14,8 +14,18 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Unpack, cast, overload
 
+from edgetl.commands.bench.protocol import (
+    Failure,
+    Opened,
+    OpenRequest,
+    Placed,
+    Profiled,
+    ProfileRequest,
+    Timed,
+    TimeRequest,
+)
 from edgetl.core.child import command_line
 from edgetl.core.words import printable
 
@@ -57,7 +67,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._chatter,
             env=env,
-            # Ctrl-C is the parent's to answer: what was measured is shown first.
+            # The parent handles Ctrl-C: it shows what was measured first.
             start_new_session=True,
         )
         _LIVING.add(self._process.pid)
@@ -73,7 +83,15 @@ class Child:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def ask(self, what: str, *, timeout_s: float, **request: Any) -> dict[str, Any]:
+    @overload
+    def ask(self, what: Literal["open"], *, timeout_s: float, **request: Unpack[OpenRequest]) -> Opened: ...
+    @overload
+    def ask(self, what: Literal["time"], *, timeout_s: float, **request: Unpack[TimeRequest]) -> Timed: ...
+    @overload
+    def ask(self, what: Literal["placement"], *, timeout_s: float) -> Placed: ...
+    @overload
+    def ask(self, what: Literal["profile"], *, timeout_s: float, **request: Unpack[ProfileRequest]) -> Profiled: ...
+    def ask(self, what: str, *, timeout_s: float, **request: Any) -> Any:
         """The worker's answer. Raises ChildFailed, and the process is gone."""
         assert self._process.stdin is not None
         begun = time.monotonic()
@@ -92,7 +110,7 @@ class Child:
                 continue
             used = _resident_bytes(self._process.pid)
             if used > self._limit or sum(map(_resident_bytes, _LIVING)) > self._limit:
-                # Of all that are open the one at work is the one that grows.
+                # Of all open children, only the one at work grows.
                 self.end()
                 raise ChildFailed(
                     "memory",
@@ -105,11 +123,12 @@ class Child:
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             self.end()
-            raise ChildFailed(answer["error"]["kind"], printable(answer["error"]["reason"], 600))
+            failure = cast("Failure", answer["error"])
+            raise ChildFailed(failure["kind"], printable(failure["reason"], 600))
         return answer
 
     def _fail_as_ended(self) -> None:
-        """Raises ChildFailed: the process ended of itself."""
+        """Raises ChildFailed: the process ended on its own."""
         code = self._process.wait()
         chatter = self._last_words()
         self.end()

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgetl.console.options import CacheOption, JsonOption
 from edgetl.console.output import open_store, print_json, stderr, stdout
 from edgetl.core.errors import EXIT_DATA, EXIT_INTERRUPTED, EXIT_LATENCY_OR_SIZE, EXIT_MISSING, EXIT_OK, UsageError
+
+if TYPE_CHECKING:
+    from edgetl.commands.bench.rows import BenchJson, RowJson
+    from edgetl.commands.bench.run import Asked
+    from edgetl.targets.target import Target
 
 
 def _threads(text: str) -> list[int]:
@@ -20,7 +26,7 @@ def _threads(text: str) -> list[int]:
     except ValueError:
         counts = []
     if not counts or min(counts) < 1 or max(counts) > 1024:
-        raise UsageError(f"--threads {text!r} is not a list of numbers from 1 on.", fix="for example --threads 1,2,4")
+        raise UsageError(f"--threads {text!r} is not a list of numbers from 1 up.", fix="for example --threads 1,2,4")
     return sorted(set(counts))
 
 
@@ -29,54 +35,64 @@ def bench(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help=".tflite and .onnx files, and bundles that `edgetl build` wrote; or: import LOG..., what benchmark_model or onnxruntime_perf_test printed.",
+            help=".tflite and .onnx files, and bundles written by `edgetl build`; or: import LOG..., the output of benchmark_model or onnxruntime_perf_test.",
         ),
     ],
     backend: Annotated[
         list[str] | None,
-        typer.Option(
-            "--backend", "-b", help="litert-cpu, ort-cuda, ...; may be given several times. All that are here."
-        ),
+        typer.Option("--backend", "-b", help="litert-cpu, ort-cuda, ...; repeatable. Default: all installed backends."),
     ] = None,
-    threads: Annotated[str, typer.Option(help="Numbers of threads, each a row of its own: 1,2,4.")] = "1",
+    threads: Annotated[str, typer.Option(help="Numbers of threads, one row per number: 1,2,4.")] = "1",
     images: Annotated[
         str,
-        typer.Option("--input", metavar="random|PHOTOS", help="What to run on; a bundle's golden photos by itself."),
+        typer.Option(
+            "--input",
+            metavar="random|PHOTOS",
+            help="Input images. Default: a bundle's golden photos, random numbers for a file.",
+        ),
     ] = "",
-    seconds: Annotated[float, typer.Option(min=0.05, help="Seconds of timed runs that a row gets at most.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Maximum seconds of timed runs per row.")] = 10.0,
     width: Annotated[
         float,
         typer.Option(
-            min=0.001, max=1.0, help="A row is done when the median's 95% interval is narrower, over the median."
+            min=0.001, max=1.0, help="Stop a row when its 95% interval is narrower than this share of the median."
         ),
     ] = 0.02,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Two models: is the second slower? In pairs, by the ratio of medians.")
+        bool,
+        typer.Option(
+            "--compare", help="Compare two models: is the second slower? Measured in pairs, by the ratio of medians."
+        ),
     ] = False,
     max_ratio: Annotated[
         float,
         typer.Option(
-            min=0.01, help="With --compare: exit 7 when the second's time over the first's is wholly past it."
+            min=0.01, help="With --compare: exit 7 if the whole interval of second / first is above this ratio."
         ),
     ] = 1.05,
-    profile: Annotated[bool, typer.Option("--profile", help="Slowest ops, where the backend tells.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show the slowest ops, where the backend reports them.")
+    ] = False,
     pin: Annotated[
-        str | None, typer.Option("--pin", metavar="auto|0,2|0-3", help="Keep to these processors; auto: the fastest.")
+        str | None,
+        typer.Option("--pin", metavar="auto|0,2|0-3", help="Run only on these processors; auto: the fastest."),
     ] = None,
     allow_fallback: Annotated[
         bool,
         typer.Option(
             "--allow-fallback/--no-allow-fallback",
-            help="Measure a backend that would not run where it was asked to, marked.",
+            help="Measure a backend even if it does not run on the requested device, and mark the row.",
         ),
     ] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a model may take to load, or for one visit.")] = 60.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Maximum seconds to load a model, or for one visit.")] = 60.0,
     memory: Annotated[
-        float | None, typer.Option(min=0.01, help="GB a row may take; nine tenths of what is free by itself.")
+        float | None, typer.Option(min=0.01, help="Memory limit per row in GB. Default: 90% of free memory.")
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option("--target", "-t", help="Judge by this target's latency budget; only its own device can pass."),
+        typer.Option(
+            "--target", "-t", help="Check against this target's latency budget; only its own device can pass."
+        ),
     ] = None,
     on: Annotated[
         str | None,
@@ -84,81 +100,114 @@ def bench(
     ] = None,
     wheels: Annotated[
         Path | None,
-        typer.Option("--wheels", help="With ssh: wheels for that processor; its package index by itself."),
+        typer.Option(
+            "--wheels",
+            help="With ssh: a folder of wheels for the board's processor. Default: the board's package index.",
+        ),
     ] = None,
     remote_python: Annotated[
         str | None,
-        typer.Option("--remote-python", help="With ssh: an interpreter there that has what edgetl needs."),
+        typer.Option("--remote-python", help="With ssh: a Python on the board with all packages edgetl needs."),
     ] = None,
     benchmark_model: Annotated[
-        Path | None, typer.Option("--benchmark-model", help="With adb: the official tool, for the phone's processor.")
+        Path | None,
+        typer.Option("--benchmark-model", help="With adb: the official tool, built for the phone's processor."),
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="With import: what the logs were measured on.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="With import: the device the logs were measured on.")
+    ] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the rows to this file.")] = None,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE.png", help="Latency against accuracy against size, as a picture."),
+        typer.Option("--plot", metavar="FILE.png", help="Draw latency against accuracy and size."),
     ] = None,
     as_json: JsonOption = False,
     cache: CacheOption = None,
 ) -> None:
-    """Time MODELs on every backend: a process a row, rows in turns, until the median is known to 2%."""
-    from edgetl.commands.bench import run
+    """Measure latency on every backend, in isolated processes."""
+    from edgetl.commands.bench.run import Asked, parse_pin
     from edgetl.commands.bench.schedule import Settings
-    from edgetl.commands.bench.view import progress_of
 
-    if csv_file is not None and not csv_file.resolve().parent.is_dir():
-        raise UsageError(f"{csv_file.parent} is not a folder.", fix="make it, or name another file with --csv")
-    if plot is not None:
-        from edgetl.commands.bench.plot import check_plot
-
-        check_plot(plot)
-    made = _target(target)
-    asked = run.Asked(
+    _check_outputs(csv_file, plot)
+    judged_by = _target(target)
+    settings = Settings(
+        seconds=seconds,
+        width=width,
+        timeout_s=timeout,
+        allow_fallback=allow_fallback,
+        profile_runs=20 if profile else 0,
+        paired=compare,
+    )
+    asked = Asked(
         [Path(model).expanduser() for model in models],
         backend or [],
         _threads(threads),
         images,
-        Settings(
-            seconds=seconds,
-            width=width,
-            timeout_s=timeout,
-            allow_fallback=allow_fallback,
-            profile_runs=20 if profile else 0,
-            paired=compare,
-        ),
-        () if pin is None else run.parse_pin(pin),
+        settings,
+        () if pin is None else parse_pin(pin),
         int(memory * 1e9) if memory else 0,
         max_ratio,
     )
-    log = stderr()
-    with progress_of(log) as on_visit:
-        if models[0] == "import":
-            found = run.measured_in_logs(asked.models[1:], device, backend[0] if backend else None)
-        elif on is None:
-            found = run.measure_here(asked, open_store(cache), on_visit)
-        else:
-            place = run.parse_place(on, benchmark_model=benchmark_model, python=remote_python, wheels=wheels)
-
-            def note(text: str) -> None:
-                log.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
-
-            if isinstance(place, run.Ssh):
-                found = run.measure_on_board(place, asked, open_store(cache), on_visit, note)
-            else:
-                found = run.measure_on_phone(place, asked, note)
-    found["checks"] = _checks(found, made)
+    place = _Place(on, wheels, remote_python, benchmark_model)
+    found = _import_logs(asked, device) if models[0] == "import" else _measure(asked, place, cache)
+    found["checks"] = _checks(found, judged_by)
     _finish(found, csv_file, plot, as_json)
 
 
-def _target(name: str | None) -> Any:
+@dataclass(frozen=True)
+class _Place:
+    """The options that say where to measure, as typed."""
+
+    on: str | None
+    wheels: Path | None
+    remote_python: str | None
+    benchmark_model: Path | None
+
+
+def _check_outputs(csv_file: Path | None, plot: Path | None) -> None:
+    """Before anything is measured: raises UsageError or MissingError for a file that cannot be written."""
+    if csv_file is not None and not csv_file.resolve().parent.is_dir():
+        raise UsageError(f"{csv_file.parent} is not a folder.", fix="create it, or name another file with --csv")
+    if plot is not None:
+        from edgetl.commands.bench.plot import check_plot
+
+        check_plot(plot)
+
+
+def _import_logs(asked: Asked, device: str | None) -> BenchJson:
+    from edgetl.commands.bench.run import measured_in_logs
+
+    return measured_in_logs(asked.models[1:], device, asked.backends[0] if asked.backends else None)
+
+
+def _measure(asked: Asked, place: _Place, cache: Path | None) -> BenchJson:
+    from edgetl.commands.bench import run
+    from edgetl.commands.bench.view import progress_of
+
+    log = stderr()
+
+    def note(text: str) -> None:
+        log.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+
+    with progress_of(log) as on_visit:
+        if place.on is None:
+            return run.measure_here(asked, open_store(cache), on_visit)
+        there = run.parse_place(
+            place.on, benchmark_model=place.benchmark_model, python=place.remote_python, wheels=place.wheels
+        )
+        if isinstance(there, run.Ssh):
+            return run.measure_on_board(there, asked, open_store(cache), on_visit, note)
+        return run.measure_on_phone(there, asked, note)
+
+
+def _target(name: str | None) -> Target | None:
     """The target to judge by, if one was named."""
     from edgetl.targets.target import load_target
 
     return load_target(name) if name else None
 
 
-def _checks(found: dict[str, Any], target: Any) -> list[dict[str, Any]]:
+def _checks(found: BenchJson, target: Target | None) -> list[dict[str, Any]]:
     if target is None:
         return []
     from dataclasses import asdict
@@ -168,7 +217,7 @@ def _checks(found: dict[str, Any], target: Any) -> list[dict[str, Any]]:
     return [asdict(check) for check in latency_checks(found["rows"], target, found["machine"])]
 
 
-def _finish(found: dict[str, Any], csv_file: Path | None, plot: Path | None, as_json: bool) -> None:
+def _finish(found: BenchJson, csv_file: Path | None, plot: Path | None, as_json: bool) -> None:
     from edgetl.commands.bench.view import print_bench
 
     code = _code(found)
@@ -186,7 +235,7 @@ def _finish(found: dict[str, Any], csv_file: Path | None, plot: Path | None, as_
     raise typer.Exit(code)
 
 
-def _code(found: dict[str, Any]) -> int:
+def _code(found: BenchJson) -> int:
     """Interrupted before a missing backend before a model that failed before one that is too slow."""
     comparison = found["comparison"]
     slow = comparison is not None and comparison["verdict"] == "slower"
@@ -201,7 +250,7 @@ def _code(found: dict[str, Any]) -> int:
     return EXIT_LATENCY_OR_SIZE if slow else EXIT_OK
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_csv(path: Path, rows: list[RowJson]) -> None:
     from edgetl.commands.bench.rows import COLUMNS, to_csv_row
     from edgetl.core.store import write_atomically
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from edgetl.commands.bench.rows import Job, Row
+from edgetl.commands.bench.rows import Comparison, Disturbance, Job, Row
 from edgetl.commands.bench.schedule import rounds_of_two
 from edgetl.core.stats import median_interval, paired_ratio, paired_ratio_interval
 from edgetl.runtimes.catalogue import BACKENDS
@@ -14,7 +13,7 @@ SLOWER, WITHIN, UNDECIDED = "slower", "within", "undecided"
 _LEAST_PAIRS, _LEAST_FOR_BOOTSTRAP = 6, 20
 
 
-def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> dict[str, Any]:
+def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> Comparison:
     """{baseline, candidate, ratio, interval, max_ratio, pairs, verdict}: of the candidate's median over the baseline's, in
     each round; of those the median over rounds, and its 95% interval by bootstrap of the rounds.
 
@@ -42,12 +41,12 @@ def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> dict[str, Any
 
 
 # Takes jobs, gives their rows, what disturbed the machine, and whether it was interrupted.
-Measure = Callable[[Sequence[Job]], tuple[list[Row], dict[str, Any], bool]]
+Measure = Callable[[Sequence[Job]], tuple[list[Row], Disturbance, bool]]
 
 
 def measure_two(
     jobs: Sequence[Job], measure: Measure, *, max_ratio: float
-) -> tuple[list[Row], dict[str, Any], bool, dict[str, Any] | None]:
+) -> tuple[list[Row], Disturbance, bool, Comparison | None]:
     """(rows, disturbance, interrupted, comparison) of a baseline and a candidate; no comparison where one was not timed.
 
     Slower must be said twice. Two processes of the same model differ by more than their rounds tell: where their memory
@@ -85,16 +84,24 @@ def note_parity(rows: Sequence[Row]) -> None:
         if other is None or len(other.opened["answers"][0]) != len(row.opened["answers"][0]):
             continue
         pairs = list(zip(row.opened["answers"], other.opened["answers"], strict=False))
-        if any(value is None for pair in pairs for answer in pair for value in answer):
+        numbers = [(_numbers(a), _numbers(b)) for a, b in pairs]
+        finite = [(a, b) for a, b in numbers if a is not None and b is not None]
+        if len(finite) < len(pairs):
             row.parity = {"with": other.job.name, "images": len(pairs), "same_label": 0, "max_abs": None}
             row.notes.append(f"its answers or those of {other.job.name} are not all numbers")
             continue
         row.parity = {
             "with": other.job.name,
             "images": len(pairs),
-            "same_label": sum(a.index(max(a)) == b.index(max(b)) for a, b in pairs),
-            "max_abs": max(abs(x - y) for a, b in pairs for x, y in zip(a, b, strict=True)),
+            "same_label": sum(a.index(max(a)) == b.index(max(b)) for a, b in finite),
+            "max_abs": max(abs(x - y) for a, b in finite for x, y in zip(a, b, strict=True)),
         }
+
+
+def _numbers(answer: Sequence[float | None]) -> list[float] | None:
+    """An answer whose values are all finite; None if one is not."""
+    values = [value for value in answer if value is not None]
+    return values if len(values) == len(answer) else None
 
 
 def _reference(row: Row, rows: Sequence[Row]) -> Row | None:

@@ -1,6 +1,6 @@
 """What disturbed a measurement: other load, time stolen by a hypervisor, drift, a processor that changes its clock.
 
-Read from /proc and /sys (Linux; proc(5), Documentation/admin-guide/pm/cpufreq.rst); elsewhere what can be known is told.
+Read from /proc and /sys (Linux; proc(5), Documentation/admin-guide/pm/cpufreq.rst); on other systems only what they report.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from edgetl.commands.bench.rows import Row, worst_drift
+from edgetl.commands.bench.rows import Disturbance, Row, worst_drift
 from edgetl.core import machine
 
-# Where a share is worth a word. A tenth of a processor taken by others lengthens a run on all of them by about as much.
+# Shares from which a warning is given. A tenth of a processor taken by others lengthens a run on all of them by about as much.
 _OTHERS, _STOLEN, _DRIFT, _WAITED = 0.10, 0.01, 0.05, 0.05
 # The kernel counts in hundredths of a second.
 _SHORTEST_S = 0.5
@@ -45,7 +45,7 @@ def _counts() -> _Counts | None:
 
 
 def governors() -> list[str]:
-    """The frequency policies of the processors, without repetition; empty where the system does not tell."""
+    """The frequency policies of the processors, without repetition; empty where the system does not report them."""
     found = set()
     for file in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor"):
         try:
@@ -98,7 +98,7 @@ class Watch:
         self._begun = _counts()
 
     def end(self, rows: Sequence[Row]) -> None:
-        """Timing has ended. rows: what of the work was ours."""
+        """Timing has ended. rows: our own share of the work."""
         now, begun = _counts(), self._begun
         if now is None or begun is None or now.at <= begun.at:
             return
@@ -126,7 +126,7 @@ class Watch:
             if waited > _WAITED:
                 row.notes.append(f"{waited:.0%} of the time waiting for the processor")
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Disturbance:
         """load_before, governors, others_cores (processors that others kept busy), stolen_share, and `warnings` in words."""
         policies = governors()
         others, stolen = self._found.get("others_cores"), self._found.get("stolen_share")
@@ -139,9 +139,5 @@ class Watch:
             warnings.append(f"the load was {self._load_before:.1f} before it began")
         if policies and policies != ["performance"]:
             warnings.append(f"the frequency policy is {', '.join(policies)}: clocks may change with the load")
-        return {
-            "load_before": self._load_before,
-            "governors": policies or None,
-            **self._found,
-            "warnings": warnings,
-        }
+        found = {"load_before": self._load_before, "governors": policies or None, **self._found, "warnings": warnings}
+        return cast("Disturbance", found)

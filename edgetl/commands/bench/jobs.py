@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgetl.commands.bench.rows import Job
+from edgetl.commands.bench.rows import About, Job
 from edgetl.core.errors import DataError, UsageError
 from edgetl.core.store import Store, file_sha256
 from edgetl.core.words import printable
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from edgetl.bundle.read import Bundle
 
 _PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-# Latency hardly depends on what is in a photo; a few keep a cache from learning one by heart.
+# Latency hardly depends on a photo's content; a few photos keep one input from staying in the caches.
 _MOST_PHOTOS = 8
 
 
 def find_jobs(
     paths: Sequence[Path], backends: Collection[str], threads: Sequence[int], *, images: str, store: Store | None
 ) -> list[Job]:
-    """A job for every file on every backend that opens it, with every number of threads.
+    """One job per file, backend that opens it, and number of threads.
 
     images: "" (a bundle's golden photos, else random numbers), "random", or a folder of photos. store: where to find the
     Keras model a bundle was exported from. Raises DataError and UsageError.
@@ -48,13 +48,13 @@ def find_jobs(
             raise UsageError(
                 f"No backend opens {printable(str(path), 4096)}.",
                 why=f"the backends are {', '.join(backends)}",
-                fix="LiteRT opens .tflite, ONNX Runtime .onnx; leave --backend out to use all that are here",
+                fix="LiteRT opens .tflite, ONNX Runtime .onnx; omit --backend to use all installed ones",
             )
-    return _told_apart(jobs)
+    return _distinct(jobs)
 
 
-def _told_apart(jobs: list[Job]) -> list[Job]:
-    """Files of the same name, with as many folders before it as tell them apart."""
+def _distinct(jobs: list[Job]) -> list[Job]:
+    """Prefix files of the same name with as many folders as distinguish them."""
     models = {job.model.resolve() for job in jobs}
     alike = {
         shown for shown in {job.shown for job in jobs} if len({j.model.resolve() for j in jobs if j.shown == shown}) > 1
@@ -75,11 +75,11 @@ def _opens(backend: str, job: Job) -> bool:
     return (BACKENDS[backend].format == "keras") == job.model.is_dir()
 
 
-def _about(job: Job, backend: str) -> dict[str, Any]:
-    """What is known of the file, the accuracy of this backend alone."""
-    about = dict(job.about)
+def _about(job: Job, backend: str) -> About:
+    """Facts about the file, with the accuracy of this backend only."""
+    about = job.about.copy()
     accuracy = about.pop("accuracy", {})
-    # Backends of one format compute the same but for roundings: the default one's accuracy stands for them all.
+    # Backends of one format differ only by rounding: the default one's accuracy stands for all of them.
     usual = next((name for name in default_backends() if BACKENDS[name].format == BACKENDS[backend].format), backend)
     about["top1"] = accuracy.get(backend, accuracy.get(usual))
     return about
@@ -91,19 +91,19 @@ def _of_file(path: Path, images: str) -> Job:
     name = printable(str(path), 4096)
     if path.suffix not in (".tflite", ".onnx"):
         raise UsageError(
-            f"{name} is not a model that a backend here opens.",
+            f"{name} is not a model that an installed backend opens.",
             why=f"its name ends with {printable(path.suffix) or 'nothing'}",
-            fix="give .tflite or .onnx files, or the folder that `edgetl build` wrote",
+            fix="give .tflite or .onnx files, or a folder written by `edgetl build`",
         )
     try:
-        about = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        about: About = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     except OSError as error:
         raise DataError(f"{name} cannot be read.", why=str(error), fix="check the path") from None
     return Job(path, "", 1, path.name, about, _images(images, None, None))
 
 
 def _of_bundle(folder: Path, images: str, store: Store | None) -> list[Job]:
-    # Half of a command's start, and a file alone does not need it.
+    # This import is half of a command's start-up time, and a single file does not need it.
     from edgetl.bundle.read import open_bundle
 
     bundle = open_bundle(folder)
@@ -114,7 +114,7 @@ def _of_bundle(folder: Path, images: str, store: Store | None) -> list[Job]:
     for file in bundle.student_files:
         row = rows[file.name]
         accuracy = {name: found["top1"] for name, found in row.get("accuracy", {}).items()}
-        about = {
+        about: About = {
             "bytes": row["bytes"],
             "sha256": row["sha256"],
             "precision": file.precision,
@@ -156,7 +156,7 @@ def _images(asked: str, bundle: Bundle | None, folder: Path | None) -> Mapping[s
             )
         photos = sorted(file for file in source.rglob("*") if file.suffix.lower() in _PHOTO_SUFFIXES)
         if not photos:
-            raise DataError(f"There is no photo in {printable(asked, 4096)}.", fix="give another folder to --input")
+            raise DataError(f"No photo in {printable(asked, 4096)}.", fix="give another folder to --input")
         step = max(1, len(photos) // _MOST_PHOTOS)
         photos = photos[::step][:_MOST_PHOTOS]
     else:

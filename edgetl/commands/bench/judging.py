@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgetl.commands.bench.rows import RowJson
 from edgetl.targets.ships import shipped_files
 from edgetl.targets.target import ANY_MACHINE, Target
 from edgetl.verdicts.check import Check, verdict
@@ -13,9 +14,9 @@ _METRIC = "latency_p90_ms"
 
 
 def latency_checks(
-    rows: Sequence[Mapping[str, Any]], target: Target, machine_description: Mapping[str, Any] | None
+    rows: Sequence[RowJson], target: Target, machine_description: Mapping[str, Any] | None
 ) -> list[Check]:
-    """A check of p90 a row that the target would ship on a runtime of its own; none where it has no latency budget.
+    """One check of p90 per row that the target would ship on one of its runtimes; none if it has no latency budget.
 
     rows: as rows.to_json has them. machine_description: of the machine that they were measured on (machine.describe, there
     or here); a row's own `machine` goes before it, None for a device that is not known. A row that fell back or failed, is
@@ -31,21 +32,22 @@ def latency_checks(
     return [_check(row, target, limit, row.get("machine", machine_description)) for row in judged]
 
 
-def _ships(row: Mapping[str, Any], target: Target) -> bool:
-    """Of a file whose precision is not known it is taken to be the target's: the user chose it."""
+def _ships(row: RowJson, target: Target) -> bool:
+    """Whether the target would ship this file. An unknown precision counts as the target's: the user chose the file."""
     precision = row.get("precision")
     suffix = str(row["model"]).rsplit(".", 1)[-1].lower()
     known = {"role": "student", "format": suffix, "precision": precision}
     return precision is None or bool(shipped_files(target, [known]))
 
 
-def _check(row: Mapping[str, Any], target: Target, limit: float, machine: Mapping[str, Any] | None) -> Check:
+def _check(row: RowJson, target: Target, limit: float, machine: Mapping[str, Any] | None) -> Check:
     subject = f"{row['name']}@{row['backend']}"
     reason = _unfit(row, target, machine)
-    if reason:
+    interval_ms, threads = row["p90_interval_ms"], row["threads"]
+    if reason or interval_ms is None or threads is None:
         return Check(_METRIC, subject, limit, None, None, "unmeasured", reason)
-    low, high = row["p90_interval_ms"]
-    told = f"{row['runs']} runs, {_threads(row['threads'])}"
+    low, high = interval_ms
+    told = f"{row['runs']} runs, {_threads(threads)}"
     if row.get("measured_elsewhere"):
         told += f", from {row['log']}, on {row['device']} as was said" if row.get("log") else f", on {row['device']}"
     if row["p90_ms"] is None:
@@ -53,27 +55,27 @@ def _check(row: Mapping[str, Any], target: Target, limit: float, machine: Mappin
     return Check(_METRIC, subject, limit, row["p90_ms"], (low, high), verdict(limit, (low, high)), told)
 
 
-def _unfit(row: Mapping[str, Any], target: Target, machine: Mapping[str, Any] | None) -> str:
+def _unfit(row: RowJson, target: Target, machine: Mapping[str, Any] | None) -> str:
     """Why a row says nothing about the target; "" if it does."""
     if row.get("stopped") in ("interrupted", "connection lost"):
-        return f"it was not timed to its end: {row['stopped']}"
+        return f"its timing was not finished: {row['stopped']}"
     if row["status"] == "failed":
         return f"it failed: {row['reason']}"
     if row["status"] == "fallback":
-        return "it did not run where it was asked to: " + "; ".join(row["notes"])
+        return "it did not run on the requested device: " + "; ".join(row["notes"])
     if machine is None:
-        return "nobody says what it was measured on: give --device NAME"
+        return "the device it was measured on is not known: give --device NAME"
     if not _is_device(target, machine, elsewhere=bool(row.get("measured_elsewhere"))):
         return (
             f"it was measured on {machine.get('board') or machine.get('processor')}, "
             f"which says nothing about {target.device.description}"
         )
     if row["threads"] is None:
-        return "nobody says on how many threads it ran"
+        return "it is not known on how many threads it ran"
     if row["threads"] != target.budget.threads:
         return f"measured on {_threads(row['threads'])}, and the budget is for {target.budget.threads}"
     if row.get("p90_interval_ms") is None:
-        return "too little is known of its runs for an interval of p90"
+        return "too little is known of its runs to compute an interval of p90"
     return ""
 
 

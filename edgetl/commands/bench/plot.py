@@ -1,13 +1,16 @@
-"""The Pareto picture: latency against accuracy against size. Needs matplotlib (`pip install 'edgetl[plot]'`)."""
+"""The Pareto plot: latency against accuracy and size. Needs matplotlib (`pip install 'edgetl[plot]'`)."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edgetl.core.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from edgetl.commands.bench.rows import RowJson
 
 _MARKERS = "osD^vP*X<>hp"
 
@@ -17,40 +20,42 @@ def check_plot(path: Path) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingError("--plot needs matplotlib.", why="it is not installed", fix="pip install 'edgetl[plot]'")
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--plot {path} is no picture.", fix="name a .png, .svg or .pdf file")
+        raise UsageError(f"--plot {path} is not an image file.", fix="name a .png, .svg or .pdf file")
     if not path.parent.is_dir():
-        raise UsageError(f"{path.parent} is not a folder.", fix="make it, or name another file")
+        raise UsageError(f"{path.parent} is not a folder.", fix="create it, or name another file")
 
 
-def draw(path: Path, rows: Sequence[Mapping[str, Any]], machine: str) -> None:
-    """One point a timed row: p50 to the right (logarithmic), accuracy upward, the file's size as the point's area. Rows
+def draw(path: Path, rows: Sequence[RowJson], machine: str) -> None:
+    """One point per timed row: p50 to the right (logarithmic), accuracy upward, the file's size as the point's area. Rows
     that no other beats in both are joined. Without accuracies, size takes their place."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    timed = [row for row in rows if row.get("p50_ms") is not None and row["status"] != "failed"]
+    medians = [(row, row["p50_ms"]) for row in rows if row["status"] != "failed"]
+    points = [(row, p50_ms) for row, p50_ms in medians if p50_ms is not None]
+    timed = [row for row, _ in points]
     if not timed:
-        raise UsageError("There is nothing to draw.", why="no row was timed", fix="see the table for why")
+        raise UsageError("Nothing to draw.", why="no row was timed", fix="see the table for why")
     accurate = all(row.get("top1") is not None for row in timed)
-    height = [100 * row["top1"] if accurate else (row.get("bytes") or 0) / 1e6 for row in timed]
+    height = [100 * (row.get("top1") or 0.0) if accurate else (row.get("bytes") or 0) / 1e6 for row in timed]
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     backends = sorted({row["backend"] for row in timed})
     colours = pyplot.get_cmap("tab10")
     precisions = sorted({str(row.get("precision") or row["name"]) for row in timed})
-    for row, level in zip(timed, height, strict=True):
-        low, high = row["p50_interval_ms"] or (row["p50_ms"], row["p50_ms"])
+    for (row, p50_ms), level in zip(points, height, strict=True):
+        low, high = row["p50_interval_ms"] or (p50_ms, p50_ms)
         axes.errorbar(
-            row["p50_ms"],
+            p50_ms,
             level,
-            xerr=[[row["p50_ms"] - min(low, row["p50_ms"])], [max(high, row["p50_ms"]) - row["p50_ms"]]],
+            xerr=[[p50_ms - min(low, p50_ms)], [max(high, p50_ms) - p50_ms]],
             fmt=_MARKERS[precisions.index(str(row.get("precision") or row["name"])) % len(_MARKERS)],
             color=colours(backends.index(row["backend"]) % 10),
             markersize=4 + 3 * ((row.get("bytes") or 1e6) / 1e6) ** 0.5,
             alpha=0.85,
         )
-    front = _front([(row["p50_ms"], level) for row, level in zip(timed, height, strict=True)], higher=accurate)
+    front = _front([(p50_ms, level) for (_, p50_ms), level in zip(points, height, strict=True)], higher=accurate)
     axes.plot(*zip(*front, strict=True), color="0.6", linewidth=1, zorder=0)
     for backend in backends:
         axes.plot([], [], "s", color=colours(backends.index(backend) % 10), label=backend)
@@ -60,9 +65,9 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], machine: str) -> None:
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis("{x:g}")
     axes.tick_params(axis="x", which="minor", labelsize=7)
-    axes.set_xlabel("milliseconds a photo, median (log scale)")
+    axes.set_xlabel("milliseconds per photo, median (log scale)")
     axes.set_ylabel("top-1 on the build's test photos, %" if accurate else "file, MB")
-    axes.set_title(f"{machine}: area of a point is the file's size" if accurate else machine, fontsize=10)
+    axes.set_title(f"{machine}: point area is file size" if accurate else machine, fontsize=10)
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8, ncols=2)
     try:

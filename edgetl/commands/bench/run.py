@@ -1,9 +1,9 @@
-"""Where a measurement is made: here, on a board over ssh, on a phone over adb, or elsewhere long ago, in a log."""
+"""Run a measurement on this machine, on a board over ssh or on a phone over adb, or read one from a log."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from edgetl.commands.bench.compare import Measure, measure_two, note_parity
 from edgetl.commands.bench.disturbance import cores_by_speed
 from edgetl.commands.bench.jobs import find_jobs
-from edgetl.commands.bench.rows import Job, Row, to_json
+from edgetl.commands.bench.rows import BenchJson, Disturbance, Job, Row, to_json
 from edgetl.commands.bench.schedule import OnVisit, Settings, measure
 from edgetl.core import machine
 from edgetl.core.errors import UsageError
@@ -25,14 +25,14 @@ from edgetl.runtimes.choice import check_backends, ready_backends
 _FREE = 0.9  # of the memory that can be taken without swapping
 # One part of a list of processors as taskset(1) takes it: 5, 0-3, 0-30:2.
 _CORES = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?")
-# Linux has no more (NR_CPUS of arch/x86/Kconfig); "0-99999999" is a slip, and not to be counted out.
+# Linux has no more (NR_CPUS of arch/x86/Kconfig); "0-99999999" is a typo; do not enumerate it.
 _MOST_CORES = 8192
 Pin = Sequence[int] | Literal["auto"]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user wants to have measured. backends: by name; all that are ready if none. pin: as parse_pin
+    """The measurement the user requested. backends: by name; all that are ready if none. pin: as parse_pin
     gives it, () for none. memory_bytes: 0 for most of what is free. max_ratio: of a comparison (settings.paired)."""
 
     models: Sequence[Path]
@@ -74,7 +74,7 @@ def parse_place(text: str, *, benchmark_model: Path | None, python: str | None, 
                 fix="give the binary that LiteRT publishes for android_aarch64 or android_arm",
             )
         return Adb(text.removeprefix("adb:"), benchmark_model)
-    raise UsageError(f"--on {text!r} is no place.", fix="give ssh://user@host or adb:SERIAL")
+    raise UsageError(f"--on {text!r} is not a device address.", fix="give ssh://user@host or adb:SERIAL")
 
 
 def parse_pin(text: str) -> Pin:
@@ -91,7 +91,7 @@ def parse_pin(text: str) -> Pin:
         if not named:
             raise UsageError(
                 f"--pin {printable(text, 200)!r} is not a list of processors.",
-                why=f"{printable(part, 200)!r} is to be a number below {_MOST_CORES}, or two with the smaller one first",
+                why=f"{printable(part, 200)!r} must be a number below {_MOST_CORES}, or a range with the smaller one first",
                 fix="as `taskset -c` takes them: --pin 0,2 or --pin 4-7 or --pin 0-6:2; or --pin auto",
             )
         cores.update(named)
@@ -107,18 +107,17 @@ def _named(part: str) -> range:
     return range(first, last + 1, step) if last < _MOST_CORES and step else range(0)
 
 
-def measure_here(asked: Asked, store: Store, on_visit: OnVisit) -> dict[str, Any]:
+def measure_here(asked: Asked, store: Store, on_visit: OnVisit) -> BenchJson:
     """{machine, disturbance, interrupted, absent, rows, comparison}, as `--json` has it. Raises as find_jobs does."""
     backends, absent = ready_backends(asked.backends, allow_fallback=asked.settings.allow_fallback)
     jobs = _jobs(asked, backends, store)
     settings = _fitted(asked, cores_by_speed(), machine.available_bytes())
-    found = _found(asked, jobs, lambda some: measure(some, settings, on_visit))
-    return {"machine": machine.describe(), **found, "absent": absent}
+    return _bench(asked, jobs, lambda some: measure(some, settings, on_visit), machine.describe(), absent)
 
 
 def measure_on_board(
     place: Ssh, asked: Asked, store: Store, on_visit: OnVisit, on_note: Callable[[str], None]
-) -> dict[str, Any]:
+) -> BenchJson:
     """The same on a board, by the same code. Rows carry the board's own description."""
     from edgetl.commands.bench.remote.ssh import open_board
 
@@ -128,30 +127,30 @@ def measure_on_board(
         jobs = _jobs(asked, ready, store=None)
         settings = _fitted(asked, board.facts["cores_by_speed"], board.facts["available_bytes"])
 
-        def there(some: Sequence[Job]) -> tuple[list[Row], dict[str, Any], bool]:
+        def there(some: Sequence[Job]) -> tuple[list[Row], Disturbance, bool]:
             measured = board.measure(some, settings, on_visit)
             return measured.rows, measured.disturbance, measured.interrupted
 
-        found = _found(asked, jobs, there)
-        about = board.facts["machine"]
-    found["rows"] = [row | _ELSEWHERE | {"machine": about} for row in found["rows"]]
-    return {"machine": about, **found, "absent": absent}
+        found = _bench(asked, jobs, there, board.facts["machine"], absent)
+    for row in found["rows"]:
+        row["measured_elsewhere"], row["machine"] = True, found["machine"]
+    return found
 
 
-def measure_on_phone(place: Adb, asked: Asked, on_note: Callable[[str], None]) -> dict[str, Any]:
+def measure_on_phone(place: Adb, asked: Asked, on_note: Callable[[str], None]) -> BenchJson:
     """On an Android phone, by the official benchmark_model."""
     from edgetl.commands.bench.remote.adb import measure_over_adb
 
     if asked.settings.paired:
         raise UsageError(
             "--compare does not work over adb.",
-            why="benchmark_model runs one model after the other, so that nothing can be taken in pairs",
+            why="benchmark_model runs one model after the other, so runs cannot be measured in pairs",
             fix="measure both and look at their intervals, or compare on a board over ssh",
         )
     if asked.pin == "auto":
         raise UsageError(
             "--pin auto does not work over adb.",
-            why="which of a phone's processors are fast is not asked",
+            why="edgetl does not query which of a phone's processors are fast",
             fix="name them: --pin 4-7",
         )
     settings = replace(asked.settings, cores={count: list(asked.pin) for count in asked.threads if asked.pin})
@@ -159,15 +158,22 @@ def measure_on_phone(place: Adb, asked: Asked, on_note: Callable[[str], None]) -
     backends = asked.backends or [name for name in default_backends() if BACKENDS[name].format == "tflite"]
     jobs = _jobs(asked, backends, store=None)
     found = measure_over_adb(place.serial, jobs, settings, benchmark_model=place.benchmark_model, on_note=on_note)
-    return {**found, "absent": {}, "comparison": None}
+    return {
+        "rows": found["rows"],
+        "machine": found["machine"],
+        "disturbance": found["disturbance"],
+        "interrupted": found["interrupted"],
+        "absent": {},
+        "comparison": None,
+    }
 
 
-def measured_in_logs(logs: Sequence[Path], device: str | None, backend: str | None) -> dict[str, Any]:
-    """What other tools wrote down, as rows."""
+def measured_in_logs(logs: Sequence[Path], device: str | None, backend: str | None) -> BenchJson:
+    """Logs of other tools, as rows."""
     from edgetl.commands.bench.logs.read import read_logs
 
     if not logs:
-        raise UsageError("There is no log to import.", fix="edgetl bench import LOG...")
+        raise UsageError("No log to import.", fix="edgetl bench import LOG...")
     check_backends([backend] if backend else [])
     rows = read_logs(logs, device=device, backend=backend)
     about = {"board": device, "elsewhere": True}
@@ -181,16 +187,13 @@ def measured_in_logs(logs: Sequence[Path], device: str | None, backend: str | No
     }
 
 
-_ELSEWHERE = {"measured_elsewhere": True}
-
-
 def _jobs(asked: Asked, backends: Sequence[str], store: Store | None) -> list[Job]:
     jobs = find_jobs(asked.models, backends, asked.threads, images=asked.images, store=store)
     return _two(jobs, asked.models) if asked.settings.paired else jobs
 
 
 def _two(jobs: list[Job], models: Sequence[Path]) -> list[Job]:
-    """The two jobs to compare: each model on the first backend that opens both, else each on its own first one."""
+    """The two jobs to compare: each model on the first backend that opens both, otherwise each on its own first one."""
     if len(models) != 2:
         raise UsageError(
             f"--compare takes two models, not {len(models)}.", fix="edgetl bench --compare BASELINE CANDIDATE"
@@ -222,14 +225,17 @@ def _cores(pin: Pin, count: int, fastest: list[int]) -> list[int]:
     absent = [core for core in pin if core not in fastest]
     if absent:
         raise UsageError(
-            f"--pin names processors that are not there: {', '.join(map(str, absent))}.",
+            f"--pin names processors that do not exist: {', '.join(map(str, absent))}.",
             why=f"a process may run on {', '.join(map(str, sorted(fastest))) or 'those that the system chooses'}",
             fix="--pin auto",
         )
     return list(pin)
 
 
-def _found(asked: Asked, jobs: Sequence[Job], run: Measure) -> dict[str, Any]:
+def _bench(
+    asked: Asked, jobs: Sequence[Job], run: Measure, about: Mapping[str, Any], absent: Mapping[str, str]
+) -> BenchJson:
+    """about: the machine that `run` measures on. absent: backend -> why it is not ready there."""
     comparison = None
     if asked.settings.paired:
         rows, disturbance, interrupted, comparison = measure_two(jobs, run, max_ratio=asked.max_ratio)
@@ -237,6 +243,7 @@ def _found(asked: Asked, jobs: Sequence[Job], run: Measure) -> dict[str, Any]:
         rows, disturbance, interrupted = run(jobs)
     note_parity(rows)
     return {
+        "machine": about,
         "edgetl": __version__,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "input": sorted({_input(job) for job in jobs}),
@@ -244,10 +251,11 @@ def _found(asked: Asked, jobs: Sequence[Job], run: Measure) -> dict[str, Any]:
         "interrupted": interrupted,
         "rows": [to_json(row) for row in rows],
         "comparison": comparison,
+        "absent": absent,
     }
 
 
 def _input(job: Job) -> str:
-    """What it was run on, in words."""
+    """The inputs of a job, in words."""
     paths = job.images.get("paths")
     return f"{len(paths)} photos of {Path(paths[0]).parent.name}/" if paths else "random numbers"

@@ -11,11 +11,10 @@ import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from edgetl.commands.bench.child import Child, ChildFailed
 from edgetl.commands.bench.disturbance import Watch
-from edgetl.commands.bench.rows import Job, Row
+from edgetl.commands.bench.rows import Disturbance, Job, Row
 from edgetl.core.stats import paired_ratio_interval
 from edgetl.runtimes.catalogue import BACKENDS
 
@@ -30,7 +29,7 @@ _SETTLED = 0.03
 
 @dataclass(frozen=True)
 class Settings:
-    """seconds: at most, of timed runs a row. width: of the median's 95% interval over the median, at which a row is done.
+    """seconds: of timed runs per row, at most. width: of the median's 95% interval over the median, at which a row is done.
     visit_s: how long one visit to a row is. warmup_s: at most."""
 
     seconds: float = 10.0
@@ -47,12 +46,12 @@ class Settings:
     paired: bool = False
 
 
-# Told of every visit: (what is going on, the row, rows done, all rows).
+# Called on every visit: (activity, the row, number of rows done, number of rows).
 OnVisit = Callable[[str, Row, int, int], None]
 
 
-def measure(jobs: Sequence[Job], settings: Settings, on_visit: OnVisit) -> tuple[list[Row], dict[str, Any], bool]:
-    """(a row a job in their order, what disturbed the machine meanwhile, whether it was interrupted by Ctrl-C)."""
+def measure(jobs: Sequence[Job], settings: Settings, on_visit: OnVisit) -> tuple[list[Row], Disturbance, bool]:
+    """(one row per job in their order, what disturbed the machine meanwhile, whether Ctrl-C interrupted it)."""
     rows = [Row(job) for job in jobs]
     watch = Watch()
     interrupted = False
@@ -195,10 +194,10 @@ def _afterwards(row: Row, child: Child, settings: Settings) -> None:
         answer = child.ask("placement", timeout_s=settings.timeout_s)
         row.memory, row.placement = answer["memory"], answer["placement"]
         if settings.profile_runs:
-            answer = child.ask(
+            profiled = child.ask(
                 "profile", timeout_s=settings.timeout_s, runs=settings.profile_runs, backend=row.job.backend
             )
-            row.profile, row.profile_reason = answer["profile"], answer.get("reason", "")
+            row.profile, row.profile_reason = profiled["profile"], profiled.get("reason", "")
     except ChildFailed as failure:
         row.notes.append(f"after it was timed: {failure.reason}")
     _place(row, settings)

@@ -19,14 +19,14 @@ from edgetl.console.checks import print_checks
 from edgetl.core.words import printable
 
 if TYPE_CHECKING:
-    from edgetl.commands.bench.rows import Row
+    from edgetl.commands.bench.rows import BenchJson, Comparison, Row, RowJson
 
 _PLAIN_EVERY_S = 15.0
 
 
 @contextlib.contextmanager
 def progress_of(console: Console) -> Iterator[Callable[[str, Row, int, int], None]]:
-    """A line that says what is going on; on something that is no terminal, one every quarter of a minute."""
+    """A line with the current activity; if the output is not a terminal, one line every 15 seconds."""
     if not console.is_terminal:
         last = [0.0]
 
@@ -60,15 +60,15 @@ def progress_of(console: Console) -> Iterator[Callable[[str, Row, int, int], Non
         yield shown
 
 
-def print_bench(console: Console, found: Mapping[str, Any]) -> None:
+def print_bench(console: Console, found: BenchJson) -> None:
     """found: as `--json` has it."""
     rows = found["rows"]
     timed = [(i, row) for i, row in enumerate(rows, 1) if row.get("p50_ms") is not None]
     about = found["machine"]
-    parts = [about.get("board") or about.get("processor") or "a device that no one named", about.get("os")]
+    parts: list[str | None] = [about.get("board") or about.get("processor") or "an unnamed device", about.get("os")]
     parts.insert(1, f"{about['cores']} cores" if about.get("cores") else None)
-    console.print(Text(", ".join(part for part in parts if part), style="dim"), soft_wrap=True)
-    libraries = sorted({row["library"] for row in rows if row.get("library")})
+    console.print(Text(", ".join(filter(None, parts)), style="dim"), soft_wrap=True)
+    libraries = sorted({library for row in rows if (library := row["library"])})
     if libraries:
         on = f"; on {', '.join(found['input'])}" if found.get("input") else ""
         console.print(Text(", ".join(libraries) + on, style="dim"), soft_wrap=True)
@@ -78,11 +78,16 @@ def print_bench(console: Console, found: Mapping[str, Any]) -> None:
     for i, row in enumerate(rows, 1):
         if row["status"] != "failed" and row.get("p50_ms") is None:
             told = [
-                f"{name} {_ms(row.get(f'{name}_ms'))}"
-                for name in ("min", "mean", "max", "std")
-                if row.get(f"{name}_ms")
+                f"{name} {_ms(value)}"
+                for name, value in (
+                    ("min", row["min_ms"]),
+                    ("mean", row["mean_ms"]),
+                    ("max", row["max_ms"]),
+                    ("std", row["std_ms"]),
+                )
+                if value
             ]
-            console.print(Text(f"{i:>2}  {_name(row)}: no median is told; {', '.join(told)} ms"))
+            console.print(Text(f"{i:>2}  {_name(row)}: no median reported; {', '.join(told)} ms"))
         if row["status"] == "failed":
             console.print(Text.assemble((f"{i:>2}  {row['failure']}", "bold red"), f"  {_name(row)}: {row['reason']}"))
     for note in _grouped_notes(rows):
@@ -118,7 +123,7 @@ def _grouped_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{', '.join(about)}: {note}" for note, about in groups.items()]
 
 
-def _name(row: Mapping[str, Any]) -> str:
+def _name(row: RowJson) -> str:
     threads = row["threads"]
     return f"{printable(row['name'])} on {row['backend']}" + (
         f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
@@ -164,13 +169,14 @@ def _share(width: float | None) -> str:
     return f"{width / 2:.1%}" if width < 0.2 else f"{width / 2:.0%}"
 
 
-def _latencies(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
+def _latencies(timed: list[tuple[int, RowJson]]) -> Table:
     table = _table(
-        "Milliseconds a photo, ± half the 95% interval of the median",
+        "Milliseconds per photo, ± half the 95% interval of the median",
         ("", "file", "backend", "thr", "p50", "±", "p90", "p99", "runs"),
         ("file", "backend"),
     )
-    best = min((row["p50_ms"] for _, row in timed if row["status"] == "ok"), default=None)
+    medians_ms = [row["p50_ms"] for _, row in timed if row["status"] == "ok" and row["p50_ms"] is not None]
+    best = min(medians_ms, default=None)
     for i, row in timed:
         width = row.get("p50_interval_width")
         star = "" if row["stopped"] in ("interval", None) else "*"
@@ -186,14 +192,14 @@ def _latencies(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
             str(row.get("runs") or "–"),
             style={"fallback": "yellow", "failed": "red"}.get(row["status"]),
         )
-    ends = {row["stopped"] for _, row in timed} - {"interval", None}
+    ends = {row["stopped"] or "interval" for _, row in timed} - {"interval"}
     if ends:
         table.caption = Text(f"* {' or '.join(sorted(ends))} came before the interval was narrow", style="dim")
         table.caption_justify = "left"
     return table
 
 
-def _costs(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
+def _costs(timed: list[tuple[int, RowJson]]) -> Table:
     table = _table(
         "Milliseconds to load, and of runs; memory; where it ran; answers beside another row's",
         ("", "load", "first", "min", "max", "std", "/s", "MB", "ran on", "same label, apart"),
@@ -204,7 +210,7 @@ def _costs(timed: list[tuple[int, Mapping[str, Any]]]) -> Table:
         told = f"{parity['same_label']}/{parity['images']}, {_apart(parity['max_abs'])}" if parity else "–"
         table.add_row(
             str(i),
-            *(_ms(row.get(f"{name}_ms")) for name in ("load", "first", "min", "max", "std")),
+            *map(_ms, (row["load_ms"], row["first_ms"], row["min_ms"], row["max_ms"], row["std_ms"])),
             f"{row['throughput_per_s']:.0f}" if row.get("throughput_per_s") else "–",
             f"{memory['model_bytes'] / 1e6:.0f}" if memory.get("model_bytes") else "–",
             _placed(row["placement"]),
@@ -231,7 +237,7 @@ def _placed(placement: Mapping[str, Any] | None) -> str:
     return " ".join(f"{kind} {share:.0%}" for kind, share in sorted(shares.items(), key=lambda item: -item[1]))
 
 
-def _print_profiles(console: Console, rows: list[Mapping[str, Any]], most: int = 8) -> None:
+def _print_profiles(console: Console, rows: Sequence[RowJson], most: int = 8) -> None:
     for i, row in enumerate(rows, 1):
         if row["profile_reason"]:
             console.print(Text(f"{i:>2}  {row['profile_reason']}", style="dim"))
@@ -250,7 +256,7 @@ def _print_profiles(console: Console, rows: list[Mapping[str, Any]], most: int =
         console.print(table)
 
 
-def _comparison(found: Mapping[str, Any]) -> Text:
+def _comparison(found: Comparison) -> Text:
     low, high = found["interval"]
     verdict = {
         "slower": (f"slower: wholly past {found['max_ratio']:g}", "bold red"),

@@ -1,4 +1,4 @@
-"""The child's side of a row: opens one model and runs it when told to.
+"""The child's side of a row: opens one model and runs it on request.
 
 Requests come as lines of JSON on stdin, answers go as lines of JSON to what was stdout; everything that libraries print
 goes to stderr. Nothing that an answer does not need is imported: what is measured is the runtime's memory and time.
@@ -14,9 +14,22 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgetl.core.child import answers_to_parent, end_with_parent
+
+if TYPE_CHECKING:
+    # Not imported when it runs: what is measured is the runtime's memory and time.
+    from edgetl.commands.bench.protocol import (
+        Failure,
+        Opened,
+        OpenRequest,
+        Placed,
+        Profiled,
+        ProfileRequest,
+        Timed,
+        TimeRequest,
+    )
 
 _MODEL_IMAGES, _MOST_ANSWERS = 4, 10_000
 
@@ -28,8 +41,8 @@ class _Worker:
         self.before_bytes = 0
         self.visits = 0
 
-    def open(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Load, first inference, and what it says of a few images."""
+    def open(self, request: OpenRequest) -> Opened:
+        """Load, first inference, and the outputs for a few images."""
         pinned = _pin(request["cores"])
         from edgetl.core.machine import installed_version
         from edgetl.runtimes import load_runtime, open_session, simulated, unavailable
@@ -49,7 +62,7 @@ class _Worker:
         load_ms = 1e3 * (time.perf_counter() - begun)
         loaded_bytes = _memory("VmRSS")
         self.images = _images(request["input"], self.session.input_shape)
-        # Photos, and what decodes them, are not the model's.
+        # The memory of photos and their decoder does not belong to the model.
         self.before_bytes += max(0, _memory("VmRSS") - loaded_bytes)
         begun = time.perf_counter()
         first = self.session.run(self.images[:1])
@@ -63,7 +76,7 @@ class _Worker:
             "first_ms": first_ms,
             "input_shape": list(self.session.input_shape),
             "output_step": self.session.output_step,
-            # JSON has no NaN: None says that it is not a number.
+            # JSON has no NaN: None stands for a value that is not finite.
             "answers": [
                 [float(value) if math.isfinite(value) else None for value in answer.ravel()[:_MOST_ANSWERS]]
                 for answer in answers
@@ -75,7 +88,7 @@ class _Worker:
             "executor": getattr(self.session, "executor", ""),
         }
 
-    def time(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def time(self, request: TimeRequest) -> Timed:
         """Milliseconds of each of `runs` runs, after `lead` that bring its weights back into the caches; the processor
         time of the whole process for one run, of all its threads."""
         # Another image each visit: nothing may be learned from always the same one.
@@ -101,7 +114,7 @@ class _Worker:
             "lead_s": lead_s,
         }
 
-    def placement(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def placement(self, request: Mapping[str, object]) -> Placed:
         """Peak memory first: finding out where ops ran may open the model once more."""
         peak = _memory("VmHWM")
         return {
@@ -109,13 +122,13 @@ class _Worker:
             "placement": self.session.placement().to_json(),
         }
 
-    def profile(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def profile(self, request: ProfileRequest) -> Profiled:
         """Ops by time, or None and why not."""
         if not hasattr(self.session, "profile"):
-            return {"profile": None, "reason": f"{request['backend']} tells no times of single ops"}
+            return {"profile": None, "reason": f"{request['backend']} does not report times of single ops"}
         return {"profile": self.session.profile(request["runs"])[:200]}
 
-    def close(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def close(self, request: Mapping[str, object]) -> dict[str, object]:
         """Let go."""
         self.session.close()
         return {}
@@ -143,7 +156,7 @@ def _images(source: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
 
 
 def _memory(what: str) -> int:
-    """VmRSS (now) or VmHWM (at most so far) of this process in bytes; 0 where the system does not tell."""
+    """VmRSS (now) or VmHWM (at most so far) of this process in bytes; 0 where the system does not report it."""
     try:
         text = Path("/proc/self/status").read_text()
     except OSError:
@@ -170,13 +183,13 @@ def main() -> None:
         request = json.loads(line)
         try:
             answer = getattr(worker, request["do"])(request)
-        except Exception as error:  # noqa: BLE001 - whatever a runtime raises is the parent's to tell
+        except Exception as error:  # noqa: BLE001 - whatever a runtime raises, the parent reports it
             answer = {"error": _failure(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 
-def _failure(error: Exception) -> dict[str, str]:
+def _failure(error: Exception) -> Failure:
     from edgetl.core.errors import MissingError
     from edgetl.runtimes import PlacementError
 

@@ -11,29 +11,24 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from edgetl.commands.bench.logs.litert import read_benchmark_litert_model, read_benchmark_model
 from edgetl.commands.bench.logs.ort import read_perf_test
-from edgetl.commands.bench.rows import Job, Row, to_json
+from edgetl.commands.bench.rows import NO_FIGURES, Job, Row, RowJson, to_json
 from edgetl.core.errors import DataError
 from edgetl.core.stats import quantile_ranks
 from edgetl.core.words import printable
 
 _READERS = (read_benchmark_model, read_benchmark_litert_model, read_perf_test)
 _MOST_BYTES = 1 << 26
-# What figures() gives a row that was timed here.
-_FIGURES = (
-    "min_ms", "mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms", "std_ms", "p50_interval_ms",
-    "p50_interval_width", "p90_interval_ms", "throughput_per_s", "processor_ms", "runs", "rounds",
-)  # fmt: skip
 # In the order that they must have, whatever was measured.
 _ASCENDING = ("min_ms", "p5_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms", "max_ms")
 # Figures of six digits, rounded.
 _SLACK = 2e-5
 
 
-def read_logs(logs: Sequence[Path], *, device: str | None = None, backend: str | None = None) -> list[dict[str, Any]]:
+def read_logs(logs: Sequence[Path], *, device: str | None = None, backend: str | None = None) -> list[RowJson]:
     """Rows as rows.to_json has them, of every run in every log.
 
     device: what they were measured on, as the user says; None: not known. backend: what ran, where a log does not tell.
@@ -45,16 +40,16 @@ def read_logs(logs: Sequence[Path], *, device: str | None = None, backend: str |
     return rows
 
 
-def read_log(text: str, *, source: str, device: str | None = None, backend: str | None = None) -> list[dict[str, Any]]:
+def read_log(text: str, *, source: str, device: str | None = None, backend: str | None = None) -> list[RowJson]:
     """The rows of one log's text. source: its name in messages."""
     shown = printable(source, 200)
     found = [run for read in _READERS for run in read(text)]
     if not found:
         raise DataError(
-            f"{shown} holds no measurement that is read.",
+            f"{shown} holds no measurement that edgetl can read.",
             why="there is neither `Inference timings in us` (benchmark_model), nor `BENCHMARK RESULTS` "
             "(benchmark_litert_model), nor `Average inference time cost` (onnxruntime_perf_test) in it",
-            fix="give what the tool printed, all of it",
+            fix="give the complete output of the tool",
         )
     return [_row(run, shown, device, backend) for run in found]
 
@@ -71,18 +66,18 @@ def _text(log: Path) -> str:
         raise DataError(f"{printable(str(log), 4096)} cannot be read.", why=str(error), fix="check the path") from None
 
 
-def _row(run: Mapping[str, Any], source: str, device: str | None, backend: str | None) -> dict[str, Any]:
+def _row(run: Mapping[str, Any], source: str, device: str | None, backend: str | None) -> RowJson:
     """run: what a reader found. kept out of the row: `lacks` (what a broken log has not), `tool`."""
     if run.get("lacks"):
         raise DataError(
             f"{source} breaks off: a run of {run['tool']} in it has no {run['lacks']}.",
             why="what came before its end is not what it measured",
-            fix="let the tool run to its end, and keep all that it prints",
+            fix="let the tool run to its end, and keep its complete output",
         )
     _refuse_contradictions(run, source)
     model = printable(str(run.get("model") or Path(source).stem), 4096)
     made = Row(Job(Path(model), run.get("backend") or backend or "", run.get("threads") or 0))
-    row: dict[str, Any] = {**to_json(made), **dict.fromkeys(_FIGURES)}
+    row: dict[str, Any] = {**to_json(made), **NO_FIGURES}
     row |= {key: value for key, value in run.items() if key in row}
     row |= {
         "model": model,
@@ -100,7 +95,7 @@ def _row(run: Mapping[str, Any], source: str, device: str | None, backend: str |
     }
     if row["runs"]:
         row["p90_interval_ms"] = _enclosing(run, 0.9)
-    return row
+    return cast("RowJson", row)
 
 
 def _enclosing(run: Mapping[str, Any], share: float) -> list[float] | None:
@@ -136,7 +131,7 @@ def _refuse_contradictions(run: Mapping[str, Any], source: str) -> None:
     faults += run.get("faults", ())
     numbers = [value for value in run.values() if isinstance(value, float)]
     if not all(math.isfinite(value) and value >= 0 for value in numbers):
-        faults.append("a time is negative or no number")
+        faults.append("a time is negative or not a number")
     if run.get("runs") == 0:
         faults.append("no run was timed")
     if faults:

@@ -14,10 +14,10 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from edgetl.commands.bench.logs.read import read_log
-from edgetl.commands.bench.rows import Job, Row, to_json
+from edgetl.commands.bench.rows import Job, MeasuredJson, Row, RowJson, to_json
 from edgetl.commands.bench.schedule import Settings
 from edgetl.core.errors import DataError, EdgetlError, MissingError, UsageError
 from edgetl.core.store import file_sha256
@@ -49,7 +49,7 @@ def measure_over_adb(
     benchmark_model: Path,
     on_note: OnNote,
     adb: str = "adb",
-) -> dict[str, Any]:
+) -> MeasuredJson:
     """{rows, machine, disturbance, interrupted}, rows as rows.to_json has them.
 
     serial: as `adb devices` has it. benchmark_model: the tool for the phone's processor. Of settings, seconds, warmup_s,
@@ -58,19 +58,19 @@ def measure_over_adb(
     """
     if not _SERIAL.fullmatch(serial):
         raise UsageError(
-            f"{printable(serial, 200)!r} is no phone's serial number.",
+            f"{printable(serial, 200)!r} is not a phone's serial number.",
             fix="`adb devices` lists those that are connected: --on adb:SERIAL",
         )
     if not benchmark_model.is_file():
         raise MissingError(
-            f"There is no benchmark_model at {printable(str(benchmark_model), 4096)}.",
-            why="the tool that runs on the phone is given by you: --benchmark-model PATH",
+            f"No benchmark_model at {printable(str(benchmark_model), 4096)}.",
+            why="you provide the tool that runs on the phone: --benchmark-model PATH",
             fix="LiteRT's documentation has it built for android_aarch64 and android_arm (tools, benchmark)",
         )
     phone = _Phone(adb, serial)
     machine = phone.describe()
     on_note(f"{machine['board']}, {machine['os']}")
-    rows: list[dict[str, Any]] = []
+    rows: list[RowJson] = []
     interrupted = False
     with phone.folder() as folder:
         try:
@@ -86,8 +86,8 @@ def measure_over_adb(
         row.fail("interrupted", "stopped before it was timed")
         rows.append(to_json(row))
     for row_data in rows:
-        row_data |= {"machine": machine, "measured_elsewhere": True, "device": machine["board"]}
-    notes = ["models were timed one after the other: what disturbed the phone for a while disturbed one of them alone"]
+        row_data["machine"], row_data["measured_elsewhere"], row_data["device"] = machine, True, machine["board"]
+    notes = ["models were timed one after the other: a short disturbance of the phone affected only one of them"]
     return {"rows": rows, "machine": machine, "disturbance": {"warnings": notes}, "interrupted": interrupted}
 
 
@@ -109,7 +109,7 @@ def command(tool: str, model: str, job: Job, settings: Settings) -> list[str]:
     return ["taskset", f"{sum(1 << core for core in cores):x}", *made] if cores else made
 
 
-def _measure(phone: _Phone, job: Job, settings: Settings, tool: str, folder: str) -> dict[str, Any]:
+def _measure(phone: _Phone, job: Job, settings: Settings, tool: str, folder: str) -> RowJson:
     row = Row(job)
     if job.backend not in _FLAGS or job.model.suffix != ".tflite":
         row.fail("missing", f"benchmark_model runs .tflite files on {', '.join(_FLAGS)}")
@@ -126,7 +126,7 @@ def _measure(phone: _Phone, job: Job, settings: Settings, tool: str, folder: str
     return _row(row, code, said, allow_fallback=settings.allow_fallback)
 
 
-def _row(row: Row, code: int, said: str, *, allow_fallback: bool) -> dict[str, Any]:
+def _row(row: Row, code: int, said: str, *, allow_fallback: bool) -> RowJson:
     """The row of what benchmark_model printed."""
     base = to_json(row)
     last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
@@ -147,7 +147,8 @@ def _row(row: Row, code: int, said: str, *, allow_fallback: bool) -> dict[str, A
     if found["status"] == "fallback" and not allow_fallback:
         row.fail("placement", "; ".join(notes))
         return to_json(row)
-    return {**found, **{key: base[key] for key in kept}, "notes": notes, "log": None}
+    of_job = {key: value for key, value in base.items() if key in kept}
+    return cast("RowJson", {**found, **of_job, "notes": notes, "log": None})
 
 
 class _Hung(MissingError):

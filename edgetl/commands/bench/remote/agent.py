@@ -1,7 +1,7 @@
-"""`edgetl.commands.bench.schedule` on a board, for someone elsewhere: one request on stdin, what is found on stdout as it is found.
+"""`edgetl.commands.bench.schedule` on a board, for a client elsewhere: one request on stdin, results on stdout as they are measured.
 
-The request is a line of JSON. Answers are lines that begin with `board.MARK`; a row is told by what is new of it, so that
-a connection that breaks leaves all that was measured until then on the other side. Where stdin ends, it stops.
+The request is a line of JSON. Answers are lines that begin with `board.MARK`; only what is new of a row is sent, so
+that if the connection breaks, the client has everything measured until then. It stops when stdin ends.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from typing import Any
 from edgetl.commands.bench.remote.board import MARK
 from edgetl.commands.bench.rows import Job, Row
 from edgetl.commands.bench.schedule import Settings, measure
+from edgetl.core.child import answers_to_parent
 
-# Of a Row: these only grow, so that what was told of them is not told again. The job is known on the other side.
+# Fields of a Row that only grow: values already sent are not sent again. The client knows the job.
 GROWING = ("rounds", "processor_ms", "process_s")
 _PLAIN = tuple(field.name for field in fields(Row) if field.name not in (*GROWING, "job"))
 
 
 class Teller:
-    """Tells what is new of rows."""
+    """Sends what is new of each row."""
 
     def __init__(self, say: Callable[[Mapping[str, Any]], None], jobs: list[Job]) -> None:
         self._say = say
@@ -43,7 +44,7 @@ class Teller:
         self._say({"doing": doing, "row": self._number[id(row.job)], "done": done, "count": count})
 
     def rows(self) -> None:
-        """What is new of each."""
+        """Send what is new of each row."""
         for number, row in self._rows.items():
             news: dict[str, Any] = {}
             for name in GROWING:
@@ -61,7 +62,7 @@ class Teller:
                 self._say({"row": number, "news": news})
 
     def see(self, rows: list[Row]) -> None:
-        """All rows, also those that no visit was told of."""
+        """Send all rows, also those that no visit reported."""
         self._rows = dict(enumerate(rows))
         self.rows()
 
@@ -69,7 +70,7 @@ class Teller:
 def facts() -> dict[str, Any]:
     """What this machine is: {machine, cores_by_speed, available_bytes, edgetl}.
 
-    Raises ModuleNotFoundError where something is lacking that every row needs, so that it is told once, and at once.
+    Raises ModuleNotFoundError if a module that every row needs is missing, so that it is reported once, at the start.
     """
     for name in ("numpy", "edgetl.tasks.photos.contract", "edgetl.runtimes"):
         importlib.import_module(name)
@@ -128,8 +129,7 @@ def _first_line() -> str:
 
 def main() -> None:
     """Answer the request on stdin."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    answers = answers_to_parent()
 
     def say(answer: Mapping[str, Any]) -> None:
         answers.write(f"{MARK}{json.dumps(answer)}\n")

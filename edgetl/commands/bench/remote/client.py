@@ -16,7 +16,7 @@ from typing import Any
 from edgetl.commands.bench.remote.agent import GROWING
 from edgetl.commands.bench.remote.connection import Connection, Lost, Refused
 from edgetl.commands.bench.remote.package import make_wheel, wheel_name
-from edgetl.commands.bench.rows import Job, Row, to_json
+from edgetl.commands.bench.rows import Disturbance, Job, MeasuredJson, Row, to_json
 from edgetl.commands.bench.schedule import OnVisit, Settings
 from edgetl.core.errors import DataError, UsageError
 from edgetl.core.version import __version__
@@ -33,16 +33,15 @@ class Found:
     the measurement did, "" if it did not."""
 
     rows: list[Row]
-    disturbance: dict[str, Any]
+    disturbance: Disturbance
     machine: dict[str, Any]
     interrupted: bool
     lost: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> MeasuredJson:
         """As `edgetl bench --json` has them."""
-        about = {"machine": self.machine, "measured_elsewhere": True}
         return {
-            "rows": [{**to_json(row), **about} for row in self.rows],
+            "rows": [{**to_json(row), "machine": self.machine, "measured_elsewhere": True} for row in self.rows],
             "disturbance": self.disturbance,
             "machine": self.machine,
             "interrupted": self.interrupted,
@@ -148,7 +147,7 @@ class BoardClient:
             _close(rows, lost)
         return Found(
             rows,
-            heard.disturbance or {"warnings": [f"the connection was lost: {lost}"] if lost else []},
+            heard.disturbance or Disturbance(warnings=[f"the connection was lost: {lost}"] if lost else []),
             self.facts["machine"],
             heard.interrupted or bool(lost),
             lost,
@@ -190,7 +189,7 @@ def _wheels(folder: Path) -> dict[str, Path]:
     if odd or not files:
         shown = printable(str(folder), 4096)
         raise UsageError(
-            f"{shown} has a file that is no wheel by its name: {printable(odd[0])}."
+            f"{shown} has a file whose name is not a wheel's: {printable(odd[0])}."
             if odd
             else f"There are no wheels in {shown}.",
             fix="pip download --only-binary :all: --platform manylinux2014_aarch64 --python-version 3.11 -d FOLDER "
@@ -204,7 +203,7 @@ class _Heard:
 
     def __init__(self, rows: Sequence[Row], on_visit: OnVisit) -> None:
         self._rows, self._on_visit = rows, on_visit
-        self.disturbance: dict[str, Any] = {}
+        self.disturbance: Disturbance | None = None
         self.interrupted = False
 
     def hear(self, said: Mapping[str, Any]) -> None:

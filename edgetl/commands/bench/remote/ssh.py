@@ -85,15 +85,15 @@ def open_board(
 ) -> Iterator[BoardClient]:
     """A board with edgetl on it, ready to measure.
 
-    python: an interpreter there that has what edgetl needs, used as it is; by itself an environment is made there, with
-    what its package index gives. wheels: a folder of wheels for that processor, installed there without an index.
+    python: an interpreter there with all packages edgetl needs, used as it is; by default an environment is created there
+    from its package index. wheels: a folder of wheels for that processor, installed there without an index.
     identity, config: as ssh's -i and -F. Raises UsageError, MissingError (not reachable, no Python, no packages),
     DiskFullError (its disk is full), DataError (a file that changed on the way).
     """
     user, host, port = parse_url(url)
     if python is not None and wheels is not None:
         raise UsageError(
-            "--wheels and --python exclude each other.",
+            "--wheels and --remote-python exclude each other.",
             why="wheels are installed into an environment of their own, and an interpreter is used as it is",
             fix="leave one of them out",
         )
@@ -109,7 +109,9 @@ def open_board(
         line = Connection(command, on_note)
     except FileNotFoundError:
         raise MissingError(
-            "There is no ssh here.", why="OpenSSH's client is what connects", fix="install openssh-client"
+            "The ssh client is not installed.",
+            why="edgetl connects with OpenSSH's client",
+            fix="install openssh-client",
         ) from None
     try:
         on_note(f"connecting to {url}")
@@ -138,7 +140,7 @@ def _lost(url: str, code: int | None, reason: str) -> EdgetlError:
     return MissingError(
         f"The connection to {url} was lost.",
         why=reason or (f"it ended with code {code}" if code is not None else ""),
-        fix="run it again: what was sent and installed is kept there",
+        fix="run it again: files already sent and packages already installed are kept there",
     )
 
 
@@ -147,13 +149,13 @@ def _refused(url: str, kind: str, reason: str) -> EdgetlError:
         return MissingError(
             f"There is no Python on {url} that edgetl runs on.",
             why=reason,
-            fix="install Python 3.11 or newer there, or name the one to use with --python",
+            fix="install Python 3.11 or newer there, or name the one to use with --remote-python",
         )
     if kind == "disk":
         return DiskFullError(
             f"The disk of {url} is full.",
             why=reason,
-            fix="free some space there; ~/.cache/edgetl-bench holds what earlier measurements left and may be deleted",
+            fix="free some space there; ~/.cache/edgetl-bench holds files of earlier measurements and may be deleted",
         )
     if kind == "digest":
         return DataError("A file did not arrive as it was sent.", why=reason, fix="run again")
@@ -161,17 +163,17 @@ def _refused(url: str, kind: str, reason: str) -> EdgetlError:
         return MissingError(
             f"What edgetl needs could not be installed on {url}.",
             why=reason,
-            fix="with no package index in reach: `pip download` the wheels for its processor and give --wheels FOLDER;"
-            " where venv is lacking: apt install python3-venv; or name an interpreter that has it all with --python",
+            fix="without access to a package index: `pip download` the wheels for its processor and give --wheels FOLDER;"
+            " if venv is missing: apt install python3-venv; or name an interpreter that has all packages with --remote-python",
         )
     if kind == "packages":
         return MissingError(
-            f"The interpreter on {url} lacks something that edgetl needs.",
+            f"The interpreter on {url} lacks a package that edgetl needs.",
             why=reason,
-            fix="install it there (numpy, Pillow and a runtime), or leave --python out",
+            fix="install it there (numpy, Pillow and a runtime), or omit --remote-python",
         )
     return MissingError(
-        f"The measurement on {url} ended before it was done.",
+        f"The measurement on {url} stopped before it was finished.",
         why=reason,
         fix="it may have run out of memory there (dmesg); run it again with fewer models",
     )

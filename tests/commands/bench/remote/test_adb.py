@@ -139,7 +139,7 @@ def test_a_phone_that_is_not_there_is_named(phone):
 
 @pytest.mark.parametrize("serial", ["-e", "", "a b", "x;reboot", "$(id)"])
 def test_a_serial_number_cannot_be_an_option_or_a_command(phone, serial):
-    with pytest.raises(UsageError, match="no phone's serial number"):
+    with pytest.raises(UsageError, match="not a phone's serial number"):
         phone(serial=serial)
 
 

@@ -167,7 +167,7 @@ def test_without_a_python_there_it_says_so(loopback, python):
 
 def test_a_python_that_lacks_packages_is_named(loopback, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True, timeout=60)
-    with pytest.raises(MissingError, match="lacks something(.|\n)*ModuleNotFoundError: No module named"):
+    with pytest.raises(MissingError, match="lacks a package(.|\n)*ModuleNotFoundError: No module named"):
         measure_over_ssh(
             loopback.url, [], QUICK, on_note=quiet, **{**loopback.options, "python": str(tmp_path / "bare/bin/python")}
         )
@@ -279,7 +279,7 @@ def test_the_wheel_is_one_that_pip_takes_and_asks_for_what_running_needs(tmp_pat
 
 
 def test_wheels_and_an_interpreter_exclude_each_other(tmp_path):
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="--wheels and --remote-python exclude each other"):
         measure_over_ssh("ssh://board", [], QUICK, on_note=quiet, python="python3", wheels=tmp_path)
 
 
