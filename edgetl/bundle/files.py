@@ -1,3 +1,5 @@
+"""A bundle's model files, and their digests in its report. Light: nothing here opens a model file."""
+
 from __future__ import annotations
 
 import json
@@ -25,7 +27,7 @@ def bundle_files(folder: Path) -> list[Path]:
 
 
 def read_report(file: Path) -> dict[str, str] | None:
-    """File name -> sha256 as report.json has them; None without a report. Raises DataError for one that is damaged."""
+    """File name -> sha256 as in report.json; None without a report. Raises DataError for a damaged report."""
     if not file.is_file():
         return None
     try:
@@ -35,14 +37,14 @@ def read_report(file: Path) -> dict[str, str] | None:
         return {str(row["file"]).removeprefix("models/"): str(row["sha256"]) for row in rows}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{printable(str(file), 4096)} is not a report of a build.",
+            f"{printable(str(file), 4096)} is not the report of a build.",
             why=printable(f"{type(error).__name__}: {error}", 300),
             fix="build again, or inspect the model files one by one",
         ) from None
 
 
 def as_built(name: str, sha256: str | None, built: Mapping[str, str] | None) -> str:
-    """Whether a file is the one that its bundle's report is about: its bytes, not its name.
+    """Whether a file is the one in its bundle's report, by its bytes and not by its name.
 
     >>> as_built("a.tflite", "00", {"a.tflite": "11"}), as_built("b.tflite", "00", {})
     ('changed', 'not in the report')

@@ -1,7 +1,7 @@
-"""A model file as verification runs it: what its input takes, how photos are brought to it, what its outputs stand for.
+"""A model file as verification runs it: the type of its input, how photos are prepared for it, the classes of its outputs.
 
-A bundle's files have all of that from contract.json. A file that comes alone has it from wherever it is told, and every
-guess is a note that the user reads.
+For a bundle's files, contract.json says all of that. For a file without a bundle, it is read from the file or beside it, and
+every guess is a note that the user reads.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from edgetl.tasks.photos.contract import Normalization, View, read_input
 from edgetl.tasks.photos.mistakes import Way, describe
 
 _MINUS_ONE_TO_ONE = Normalization((127.5,) * 3, (127.5,) * 3)
-# A softmax stays within [0, 1], wrongly read by its integers within [-0.5, 1.5]; logits of many photos do not.
+# Softmax outputs are within [0, 1], or with wrongly read integers within [-0.5, 1.5]; logits of many photos are not.
 _MOST_PROBABILITY = 1.51
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """name: as it is told, and the first part of its versions' names. way: how its photos are to be prepared. grid: of its
-    input: {dtype, and on integers scale and zero_point}. planes: it takes NCHW. classes: in the order of its outputs, None
-    where no source names them. origins: what was taken from where, for a file without a bundle.
+    """name: as shown, and the first part of its versions' names. way: how its photos are prepared. grid: of its input: {dtype,
+    and for integers scale and zero_point}. planes: its input is NCHW. classes: in the order of its outputs, None where no
+    source names them. origins: what was taken from where, for a file without a bundle.
     """
 
     name: str
@@ -46,13 +46,13 @@ class ModelFile:
 
     @property
     def view(self) -> View:
-        """How a photo becomes its square."""
+        """How a photo becomes the input's square."""
         return View(self.way.size_px, self.way.cut, self.way.centre_fraction)
 
     def answers(self, session: Any, images: Any, classes: Sequence[str]) -> Any:
-        """Figures for each of `classes`, float [n, classes]. images: float32 [n, h, w, 3], prepared.
+        """Outputs for each of `classes`, float [n, classes]. images: float32 [n, h, w, 3], prepared.
 
-        classes: those of all files, in one order; the file's own may be another. Raises DataError.
+        classes: of all files, in one order, which may differ from the file's own. Raises DataError.
         """
         shaped = np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self.planes else images
         found = probabilities_of(self.name, session, shaped, len(classes))
@@ -71,7 +71,7 @@ def of_bundle(bundle: Bundle) -> list[ModelFile]:
 
 
 def of_paths(paths: Sequence[Path]) -> list[ModelFile]:
-    """Model files that come alone. Raises DataError for one that is no classifier, or where two know other classes."""
+    """Model files without a bundle. Raises DataError for a file that is not a classifier, or if two have different classes."""
     names = [path.name for path in dict.fromkeys(paths)]
     found = [
         _alone(path, printable(path.name if names.count(path.name) == 1 else str(path), 4096))
@@ -81,27 +81,27 @@ def of_paths(paths: Sequence[Path]) -> list[ModelFile]:
     for file in known[1:]:
         if sorted(file.classes or ()) != sorted(known[0].classes or ()):
             raise DataError(
-                f"{file.name} and {known[0].name} tell apart other classes.",
+                f"{file.name} and {known[0].name} have different classes.",
                 why=f"{file.name} has {_few(file.classes or ())}; {known[0].name} has {_few(known[0].classes or ())}",
-                fix="verify them one after the other",
+                fix="verify them one at a time",
             )
     return found
 
 
 def with_classes(file: ModelFile, names: Sequence[str], other: str | None) -> ModelFile:
-    """The file with classes, where it names none itself. names: those of another file given beside it, `other`, in the order
-    of its outputs; else of the photos, sorted, as most training code takes folders.
+    """The file with classes, if it names none itself. names: of another file given with it, `other`, in the order of its
+    outputs; otherwise of the photos, sorted, as most training code orders folders.
 
-    Raises DataError where the count of its outputs is another.
+    Raises DataError if the number of its outputs is different.
     """
     if file.classes is not None:
         return file
     outputs = read_signature(file.path).outputs
     if outputs != len(names):
         raise DataError(
-            f"{file.name} gives {outputs} figures for each photo.",
+            f"{file.name} has {outputs} outputs per photo.",
             why=f"the photos are of {len(names)} classes, {_few(names)}, and no labels came with the file",
-            fix="put its labels into labels.txt beside it, one a line in the order of its outputs, or give photos of its classes",
+            fix="put its labels into labels.txt beside it, one per line in the order of its outputs, or give photos of its classes",
         )
     told = (
         f"those of {other}, in its order: no labels came with the file"
@@ -136,9 +136,9 @@ def _alone(path: Path, name: str) -> ModelFile:
         labels = tuple(unicodedata.normalize("NFC", label) for label in labels)
     if labels is not None and len(labels) != found.outputs:
         raise DataError(
-            f"{name} gives {found.outputs} figures for each photo.",
+            f"{name} has {found.outputs} outputs per photo.",
             why=f"its labels, from {origins['classes']}, are {len(labels)}",
-            fix="give it the labels it was trained with, one a line in the order of its outputs",
+            fix="give it the labels it was trained with, one per line in the order of its outputs",
         )
     if labels is not None and len(set(labels)) != len(labels):
         raise DataError(f"The labels of {name} are not all different.", fix="name each class once")
@@ -146,7 +146,7 @@ def _alone(path: Path, name: str) -> ModelFile:
 
 
 def _contract_of(path: Path) -> Any:
-    """contract.json of the bundle whose models/ the file lies in, if it speaks of these very bytes."""
+    """contract.json of the bundle whose models/ the file is in, if its sha256 is that of the file."""
     place = path.resolve().parent
     file = place.parent / "contract.json"
     if place.name != "models" or not file.is_file() or not (place.parent / "labels.txt").is_file():
@@ -168,7 +168,7 @@ def _labels(path: Path, found: Signature) -> tuple[tuple[str, ...] | None, str]:
 
 
 def _normalization(found: Signature) -> tuple[Normalization, str]:
-    """(numbers, where they are from) for a file whose bundle is not at hand."""
+    """(numbers, their source) for a file without a bundle."""
     if found.normalization is not None:
         return found.normalization, "the file's own metadata"
     if found.grid["dtype"] == "float32":
@@ -182,7 +182,7 @@ def _normalization(found: Signature) -> tuple[Normalization, str]:
 
 
 def are_logits(found: Any) -> bool:
-    """Whether figures [n, classes] come from before a softmax, which some exporters leave off.
+    """Whether outputs [n, classes] are logits: some exporters leave off the softmax.
 
     >>> are_logits(np.array([[0.1, 0.9]])), are_logits(np.array([[-3.0, 4.0]]))
     (False, True)

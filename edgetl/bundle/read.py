@@ -1,4 +1,4 @@
-"""A bundle that `edgetl build` left: read back, and held against itself. Nothing here opens a model file."""
+"""A bundle that `edgetl build` wrote: read and checked against its own digests. Nothing here opens a model file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from edgetl.bundle.files import LARGEST_REPORT_BYTES, as_built, read_report
 from edgetl.core.errors import DataError
@@ -16,28 +16,35 @@ from edgetl.core.store import file_sha256
 from edgetl.core.words import printable
 
 
+class InputGrid(TypedDict):
+    """Of a model's input. scale, zero_point: of integers only."""
+
+    dtype: str
+    scale: NotRequired[float]
+    zero_point: NotRequired[int]
+
+
 @dataclass(frozen=True)
 class BundleFile:
-    """A model file by its name in models/. input: {dtype, and on integers scale and zero_point}; ships: on its target.
-
-    recorded: backend -> (top-1, of so many photos) as the build measured it on its test split.
-    """
+    """A model file. name: in models/. ships: on its target. recorded: backend -> (top-1, number of photos) of the build on its
+    test split."""
 
     name: str
     role: str
     format: str
     precision: str
     ships: bool
-    input: Mapping[str, Any]
+    input: InputGrid
     recorded: Mapping[str, tuple[float, int]]
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """classes: in the order of the outputs. input: the preprocessing as contract.json has it (dataset.contract.read_input).
+    """classes: in the order of the outputs. input: the preprocessing as contract.json has it, not yet checked
+    (tasks.photos.contract.read_input).
 
-    top1_drop_pp, model_bytes: the target's budget, the latter None where the report has none. fingerprint: of the photos it
-    was built from.
+    top1_drop_pp, model_bytes: the target's budget; model_bytes is None where the report has none. fingerprint: of the photos
+    the bundle was built from.
     """
 
     folder: Path
@@ -51,7 +58,7 @@ class Bundle:
 
     @property
     def student_files(self) -> tuple[BundleFile, ...]:
-        """Those an app would run; float32 first, which the others are compared with."""
+        """The files an app would run; float32 first, because the others are compared with it."""
         return tuple(
             sorted(
                 (file for file in self.files if file.role == "student"), key=lambda file: file.precision != "float32"
@@ -60,7 +67,7 @@ class Bundle:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Raises DataError for what is no bundle, and with every fault in one message for one that is not as it was built."""
+    """Raises DataError for a folder that is not a bundle, and for a bundle that was changed: every fault in one message."""
     digests = read_report(folder / "report.json")
     if digests is None or not (folder / "contract.json").is_file():
         raise DataError(
@@ -91,7 +98,7 @@ def open_bundle(folder: Path) -> Bundle:
             raise ValueError(f"a budget of {bundle.top1_drop_pp} points")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{printable(str(folder), 4096)}: report.json and contract.json are not those of a build.",
+            f"{printable(str(folder), 4096)}: report.json and contract.json were not written by a build.",
             why=printable(f"{type(error).__name__}: {error}", 300),
             fix="build again with this edgetl",
         ) from None
@@ -101,8 +108,8 @@ def open_bundle(folder: Path) -> Bundle:
         lines = "\n".join(f"  - {fault}" for fault in faults)
         raise DataError(
             f"{printable(str(folder), 4096)} is not as it was built:\n{lines}",
-            why="what is measured on it would be another model's",
-            fix="copy the bundle whole, or build again",
+            why="its measurements would be those of another model",
+            fix="copy the whole bundle again, or build again",
         )
     return bundle
 
@@ -116,25 +123,25 @@ def _read(file: Path) -> Any:
         raise DataError(
             f"{printable(str(file), 4096)} cannot be read.",
             why=printable(f"{type(error).__name__}: {error}", 300),
-            fix="take it from the bundle as it was built",
+            fix="use the one from the bundle as it was built",
         ) from None
 
 
 def _file(row: Mapping[str, Any]) -> BundleFile:
     name = str(row["file"]).removeprefix("models/")
-    # A bundle is passed around: its report must not name files elsewhere, nor speak to the terminal.
+    # Bundles come from other people: a report must not name files elsewhere, nor write control codes to the terminal.
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise ValueError(f"{name!r} is not the name of a file in models/")
-    grid = dict(row["input"])
+    grid = cast(InputGrid, dict(row["input"]))
     if grid["dtype"] not in ("float32", "int8", "uint8"):
-        raise ValueError(f"{name} takes {grid['dtype']!r}")
+        raise ValueError(f"{name} has an input of {grid['dtype']!r}")
     if grid["dtype"] != "float32":
         grid |= {"scale": float(grid["scale"]), "zero_point": int(grid["zero_point"])}
     recorded = {
         str(backend): (float(found["top1"]), int(found["n"])) for backend, found in row.get("accuracy", {}).items()
     }
     if not all(0 <= top1 <= 1 and n > 0 for top1, n in recorded.values()):
-        raise ValueError(f"{name} has an accuracy that is none")
+        raise ValueError(f"{name} has an accuracy out of range")
     return BundleFile(
         name, str(row["role"]), str(row["format"]), str(row["precision"]), bool(row.get("ships", False)), grid, recorded
     )
@@ -161,5 +168,5 @@ def _label_faults(file: Path, classes: tuple[str, ...], sha256: str) -> list[str
     if hashlib.sha256(data).hexdigest() != sha256:
         faults.append("labels.txt was changed: its sha256 is not contract.json's")
     if tuple(data.decode("utf-8", "replace").removesuffix("\n").split("\n")) != classes:
-        faults.append("labels.txt has not the classes of report.json in their order")
+        faults.append("labels.txt does not have the classes of report.json in their order")
     return faults

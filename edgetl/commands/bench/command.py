@@ -6,7 +6,7 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgetl.commands.bench.rows import BenchJson, RowJson
     from edgetl.commands.bench.run import Asked
     from edgetl.targets.target import Target
+    from edgetl.verdicts.check import CheckRow
 
 
 def _threads(text: str) -> list[int]:
@@ -207,14 +208,12 @@ def _target(name: str | None) -> Target | None:
     return load_target(name) if name else None
 
 
-def _checks(found: BenchJson, target: Target | None) -> list[dict[str, Any]]:
+def _checks(found: BenchJson, target: Target | None) -> list[CheckRow]:
     if target is None:
         return []
-    from dataclasses import asdict
-
     from edgetl.commands.bench.judging import latency_checks
 
-    return [asdict(check) for check in latency_checks(found["rows"], target, found["machine"])]
+    return [check.to_json() for check in latency_checks(found["rows"], target, found["machine"])]
 
 
 def _finish(found: BenchJson, csv_file: Path | None, plot: Path | None, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NotRequired, Required, TypedDict, cast
 
 from edgetl.commands.bench.protocol import Memory, Opened, ProfiledOp
 from edgetl.core.stats import batched_median_interval, quantile
+from edgetl.verdicts.check import CheckRow
 
 Rounds = list[list[float]]
 
@@ -124,7 +125,7 @@ class BenchJson(MeasuredJson):
     input: NotRequired[list[str]]
     absent: Mapping[str, str]
     comparison: Comparison | None
-    checks: NotRequired[list[dict[str, Any]]]
+    checks: NotRequired[list[CheckRow]]
 
 
 @dataclass(frozen=True)

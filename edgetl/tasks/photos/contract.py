@@ -1,10 +1,10 @@
-"""The one preprocessing contract: what an app must do to a photo before the net sees it, in plain numbers."""
+"""The preprocessing contract: what an app must do to a photo before the net sees it, in plain numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -14,6 +14,35 @@ _MEANINGS = {
     "stretch": "the middle centre_fraction of the width and of the height, stretched to the square",
     "crop": "the middle square of centre_fraction times the shorter side, brought to the size",
 }
+
+
+class ResizeContract(TypedDict):
+    """mode, centre_fraction: View's. meaning and filter explain them to a person."""
+
+    mode: str
+    centre_fraction: float
+    meaning: str
+    filter: str
+
+
+class NormalizationContract(TypedDict):
+    """mean, scale: Normalization's, in pixel units 0..255. formula explains them to a person."""
+
+    mean: Sequence[float]
+    scale: Sequence[float]
+    formula: str
+
+
+class InputContract(TypedDict):
+    """The input part of contract.json. shape: [1, size_px, size_px, 3]."""
+
+    shape: list[int]
+    layout: str
+    colour_order: str
+    orientation: str
+    transparency: str
+    resize: ResizeContract
+    normalization: NormalizationContract
 
 
 @dataclass(frozen=True)
@@ -28,7 +57,7 @@ class Normalization:
         return (pixels - np.array(self.mean, np.float32)) * (np.float32(1.0) / np.array(self.scale, np.float32))
 
     @staticmethod
-    def from_json(data: dict[str, Any]) -> Normalization:
+    def from_json(data: Mapping[str, Any]) -> Normalization:
         """The inverse of dataclasses.asdict."""
         return Normalization(tuple(data["mean"]), tuple(data["scale"]))
 
@@ -37,8 +66,8 @@ class Normalization:
 class View:
     """How a photo of any shape becomes the net's square.
 
-    resize: "stretch" takes the whole photo, "crop" its middle square. centre_fraction: of that, the middle part of each
-    side is kept (0.875: a sixteenth is cut off at each edge).
+    resize: "stretch" uses the whole photo, "crop" its middle square. centre_fraction: the middle part of each side that is
+    kept (0.875: a sixteenth is cut off at each edge).
     """
 
     size_px: int
@@ -51,7 +80,7 @@ class View:
         return View(options["input_size_px"], options["resize"], options["centre_fraction"])
 
 
-def describe_input(normalization: Normalization, view: View) -> dict[str, Any]:
+def describe_input(normalization: Normalization, view: View) -> InputContract:
     """The preprocessing part of contract.json."""
     size_px, resize = view.size_px, view.resize
     return {
@@ -66,40 +95,48 @@ def describe_input(normalization: Normalization, view: View) -> dict[str, Any]:
             "meaning": _MEANINGS[resize],
             "filter": "bilinear, antialiased: the triangle is widened by the reduction factor (Pillow BILINEAR; tf.image.resize antialias=True)",
         },
-        "normalization": {**asdict(normalization), "formula": "x = (pixel - mean) / scale, pixel in 0..255"},
+        "normalization": {
+            "mean": normalization.mean,
+            "scale": normalization.scale,
+            "formula": "x = (pixel - mean) / scale, pixel in 0..255",
+        },
     }
 
 
 def read_input(data: Mapping[str, Any]) -> tuple[Normalization, View]:
-    """The inverse of describe_input. Raises DataError for what describe_input never writes: nothing is guessed."""
+    """The inverse of describe_input, for parsed JSON. Raises DataError for anything describe_input never writes: nothing is
+    guessed."""
     try:
         resize, normalization = data["resize"], Normalization.from_json(data["normalization"])
         view = View(data["shape"][1], resize["mode"], resize["centre_fraction"])
-        wanted = describe_input(normalization, view)
-        # The words may be put otherwise by another version; what decides the pixels may not.
+        expected: Mapping[str, Any] = describe_input(normalization, view)
+        # Another version may word the explanations differently; what decides the pixels must be the same.
         kept = {
-            key: wanted[key] == data[key] for key in ("shape", "layout", "colour_order", "orientation", "transparency")
+            key: expected[key] == data[key]
+            for key in ("shape", "layout", "colour_order", "orientation", "transparency")
         }
         numbers = [*normalization.mean, *normalization.scale, view.centre_fraction, view.size_px]
         if not all(isinstance(number, int | float) and np.isfinite(number) for number in numbers):
-            raise ValueError("it has something else where a number should be")
+            raise ValueError("a value that should be a number is not one")
         if len(normalization.mean) != 3 or len(normalization.scale) != 3 or 0 in normalization.scale:
-            raise ValueError("mean and scale are three numbers each, the scale's not zero")
+            raise ValueError("mean and scale must be three numbers each, and the scale's not zero")
         if view.size_px < 1 or not 0 < view.centre_fraction <= 1:
-            raise ValueError("the size is at least one pixel, centre_fraction in (0, 1]")
+            raise ValueError("the size must be at least one pixel, and centre_fraction in (0, 1]")
         if not all(kept.values()):
-            raise ValueError(f"{', '.join(key for key, same in kept.items() if not same)}: not what edgetl writes")
+            raise ValueError(
+                f"{', '.join(key for key, same in kept.items() if not same)}: different from what edgetl writes"
+            )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(
             "The input part of contract.json is not one that edgetl writes.",
             why=f"{type(error).__name__}: {error}",
-            fix="take contract.json from the bundle as it was built",
+            fix="use contract.json from the bundle as it was built",
         ) from None
     return normalization, view
 
 
 def to_grid(image: Any, dtype: Any, scale: float, zero_point: int) -> Any:
-    """A normalized image on the input's own grid; as it is for a float input (scale 0)."""
+    """A normalized image, quantized to the input's grid; unchanged for a float input (scale 0)."""
     if not scale:
         return image.astype(dtype)
     limits = np.iinfo(dtype)

@@ -1,8 +1,8 @@
-"""Ways to bring a photo to a net's input: the contract's, and those usually taken for it by mistake.
+"""Ways to prepare a photo for a net's input: the contract's, and the usual mistakes.
 
-A way is six choices (`Way`); a mistake is another choice in one of them, or in two. `wrong_ways` lists the single ones,
-`wrong_pairs` those of two. What a way makes of a photo, `image_of` gives as a session takes it (runtimes.Session): faults
-that happen on the integers behind that are carried back to the real numbers which come to the same integers.
+A way is six choices (`Way`); a mistake is another choice in one of them, or in two. `wrong_ways` lists the single mistakes,
+`wrong_pairs` the pairs. `image_of` returns a prepared photo as a session expects it (runtimes.Session): mistakes made on the
+integers after that are converted back to the real numbers that give the same integers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FILTERS = {
     "bicubic": "resized bicubic",
     "area average": "resized by area average",
 }
-# What each figure is in pixel units: tf.keras.applications' modes "tf", "torch" and "caffe" (there with BGR), and none.
+# In pixel units: tf.keras.applications' modes "tf", "torch" and "caffe" (there with BGR), and none.
 _NUMBERS: dict[str, Normalization] = {
     "0..1": Normalization((0.0,) * 3, (255.0,) * 3),
     "0..255": Normalization((0.0,) * 3, (1.0,) * 3),
@@ -45,7 +45,7 @@ _NUMBERS: dict[str, Normalization] = {
     "minus ImageNet mean": Normalization((123.68, 116.779, 103.939), (1.0,) * 3),
 }
 OWN_MEAN = "each photo's own mean/std"
-# A hundredth of the range: 127.5 against 128 is no mistake that costs an answer, and the contract's own.
+# A hundredth of the range: 127.5 instead of 128 changes no answer, and is the contract's own.
 _SAME_NUMBERS = 0.01
 
 
@@ -53,8 +53,8 @@ _SAME_NUMBERS = 0.01
 class Way:
     """cut: "stretch", "crop" (of both the middle centre_fraction is kept) or "letterbox". normalization: None for a photo's
     own mean and deviation. upright: EXIF rotation applied. colours: "RGB", "BGR", or "planes": RGB plane by plane, in a
-    buffer that is read pixel by pixel. shift: what is wrongly added to the integers of an input that takes such; wraps:
-    whether those that then leave their range come in again at its other end."""
+    buffer that is read pixel by pixel. shift: wrongly added to the integers of an integer input; wraps: whether values
+    that leave the range wrap around, instead of being clipped."""
 
     size_px: int
     cut: str
@@ -101,12 +101,12 @@ def wrong_ways(right: Way, grid: Mapping[str, Any]) -> list[Mistake]:
     ]
     made += [
         Mistake(
-            told,
+            label,
             ("filter",),
             replace(right, filter=name),
             f"resize {BILINEAR}: shrinking has to average all pixels (Pillow BILINEAR; tf.image.resize antialias=True)",
         )
-        for name, told in _FILTERS.items()
+        for name, label in _FILTERS.items()
     ]
     made += [
         Mistake("BGR", ("colours",), replace(right, colours="BGR"), "give it red first (cv2.COLOR_BGR2RGB)"),
@@ -193,7 +193,7 @@ def _brief(values: Sequence[float]) -> str:
 
 
 def describe(way: Way) -> str:
-    """A way in a line; what every contract has alike is told only where it is otherwise."""
+    """A way in one line; what all contracts have in common is named only where it differs."""
     colours = {"planes": "RGB plane by plane"}.get(way.colours, way.colours)
     parts = [colours, _number_words(way), _cut_words(way)]
     if way.filter != BILINEAR:
@@ -213,7 +213,7 @@ def _other_numbers(right: Way) -> list[tuple[str, Normalization | None]]:
 
 
 def same_numbers(a: Normalization | None, b: Normalization | None) -> bool:
-    """Whether two make nearly the same of black and of white: apart by under a hundredth of the range.
+    """Whether two give nearly the same values for black and for white: less than a hundredth of the range apart.
 
     >>> same_numbers(Normalization((128.0,) * 3, (127.5,) * 3), Normalization((127.5,) * 3, (127.5,) * 3))
     True
@@ -225,10 +225,10 @@ def same_numbers(a: Normalization | None, b: Normalization | None) -> bool:
 
 
 def _shifts(grid: Mapping[str, Any]) -> list[tuple[str, int, bool]]:
-    """(name, what is added to the integers, whether they wrap) of forgotten zero points; none for a float input.
+    """(name, what is added to the integers, whether they wrap) for forgotten zero points; none for a float input.
 
-    Quantizing without the zero point leaves it out. Bytes of pixels in an int8 input, or int8 in one of bytes, are 128
-    off however the grid lies.
+    Quantizing without the zero point is off by it. Pixel bytes in an int8 input, or int8 values in a uint8 input, are 128 off
+    for every grid.
     """
     if grid["dtype"] not in ("int8", "uint8") or not grid.get("scale"):
         return []
@@ -253,7 +253,7 @@ def decode(path: Path, *, upright: bool) -> Image.Image:
 
 
 def pixels_of(image: Image.Image, way: Way) -> np.ndarray:
-    """uint8 [size_px, size_px, 3], RGB: everything that a way does before it counts in numbers."""
+    """uint8 [size_px, size_px, 3], RGB: everything that a way does before normalization."""
     size = way.size_px
     if way.filter == BILINEAR and way.cut in _CUTS:
         return square(image, size, way.cut, way.centre_fraction)
@@ -277,8 +277,8 @@ def _resized(
     """The box of an image at a size (width, height), uint8 [height, width, 3]."""
     if name in _PILLOW_FILTERS:
         return np.asarray(image.resize(size, _PILLOW_FILTERS[name], box=box))
-    # The four pixels next to where each new one lies, however much is skipped between: OpenCV's INTER_LINEAR, and what
-    # tf.image.resize does unless told otherwise.
+    # From the four pixels nearest to each new one, however many are skipped between: OpenCV's INTER_LINEAR, and the default of
+    # tf.image.resize.
     values = np.asarray(image).astype(np.float32)
     for axis, count, low, high in ((0, size[1], box[1], box[3]), (1, size[0], box[0], box[2])):
         places = np.clip(low + (np.arange(count) + 0.5) * (high - low) / count - 0.5, 0, values.shape[axis] - 1)
@@ -291,14 +291,14 @@ def _resized(
 
 
 def image_of(pixels: np.ndarray, way: Way, grid: Mapping[str, Any]) -> np.ndarray:
-    """What a session takes: float32 [size_px, size_px, 3]. pixels: as pixels_of gives them."""
+    """A session's input: float32 [size_px, size_px, 3]. pixels: from pixels_of."""
     values = pixels.astype(np.float32)
     if way.colours == "BGR":
         values = values[..., ::-1]
     elif way.colours == "planes":
         values = values.transpose(2, 0, 1).reshape(values.shape)
     if way.normalization is None:
-        # As tf.image.per_image_standardization: a photo of one grey is not divided by nothing.
+        # As tf.image.per_image_standardization: a photo of a single grey is not divided by zero.
         made = (values - values.mean()) / max(float(values.std()), values.size**-0.5)
     else:
         made = way.normalization.apply(values)

@@ -138,7 +138,7 @@ def test_a_net_of_planes_and_one_without_its_softmax_are_run_as_they_are(planted
 def test_a_net_of_other_classes_than_the_photos_is_an_error(planted, photos, weights, tmp_path):
     matrix, bias = weights
     planted.write_net(tmp_path / "five.onnx", (matrix[:, :5], bias[:5]), labels=None)
-    with pytest.raises(DataError, match="five.onnx gives 5 figures for each photo"):
+    with pytest.raises(DataError, match="five.onnx has 5 outputs per photo"):
         verify(tmp_path, photos, "five.onnx")
     planted.write_net(tmp_path / "five.onnx", (matrix[:, :5], bias[:5]), labels=planted.CLASSES)
     with pytest.raises(DataError, match=r"(?s)five.onnx gives 5 figures.*metadata, are 7"):
