@@ -1,4 +1,4 @@
-"""What rows say of each other: whether one model is slower than another, whether two backends give the same answers."""
+"""Comparisons between rows: is one model slower than another, do two backends give the same answers?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> Comparison:
     first, second = rounds_of_two([baseline, candidate])
     ratios = [b / a for a, b in zip(first, second, strict=True)]
     if len(ratios) < _LEAST_FOR_BOOTSTRAP:
-        # Order statistics say how little is known; below six pairs nothing is.
+        # Too few pairs for a bootstrap: order statistics give a wider interval, and below six pairs none.
         low, high = median_interval(ratios) or (min(ratios, default=0.0), max(ratios, default=0.0))
     else:
         low, high = paired_ratio_interval(second, first)
@@ -40,7 +40,7 @@ def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> Comparison:
     }
 
 
-# Takes jobs, gives their rows, what disturbed the machine, and whether it was interrupted.
+# Jobs -> their rows, what disturbed the machine, and whether the measurement was interrupted.
 Measure = Callable[[Sequence[Job]], tuple[list[Row], Disturbance, bool]]
 
 
@@ -49,9 +49,9 @@ def measure_two(
 ) -> tuple[list[Row], Disturbance, bool, Comparison | None]:
     """(rows, disturbance, interrupted, comparison) of a baseline and a candidate; no comparison where one was not timed.
 
-    Slower must be said twice. Two processes of the same model differ by more than their rounds tell: where their memory
-    came to lie, which processor they were given. On a machine kept busy by others, A was called slower than A in 2 of 100
-    tries of a second each. So what looks slower is measured again, in new processes that are begun in the other order.
+    The verdict "slower" needs two measurements. Two processes of the same model differ by more than their rounds show:
+    by where their memory is, and which processor they run on. On a machine kept busy by others, A was called slower than A in 2 of 100
+    tries of a second each. So what looks slower is measured again, in new processes started in the other order.
     """
     rows, disturbance, interrupted = measure(jobs)
     if not all(row.rounds and row.status != "failed" for row in rows):

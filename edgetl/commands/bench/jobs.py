@@ -19,6 +19,8 @@ from edgetl.runtimes.catalogue import BACKENDS, default_backends
 if TYPE_CHECKING:
     from edgetl.bundle.read import Bundle
 
+# Of the formats that backends open; a "keras" model is a folder.
+_FILE_SUFFIXES = {f".{backend.format}" for backend in BACKENDS.values()} - {".keras"}
 _PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 # Latency hardly depends on a photo's content; a few photos keep one input from staying in the caches.
 _MOST_PHOTOS = 8
@@ -89,7 +91,7 @@ def _of_file(path: Path, images: str) -> Job:
     if path.is_dir():
         return Job(path, "", 1, path.name, {"precision": "float32"}, _images(images, None, None))
     name = printable(str(path), 4096)
-    if path.suffix not in (".tflite", ".onnx"):
+    if path.suffix not in _FILE_SUFFIXES:
         raise UsageError(
             f"{name} is not a model that an installed backend opens.",
             why=f"its name ends with {printable(path.suffix) or 'nothing'}",

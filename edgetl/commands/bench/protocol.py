@@ -73,9 +73,12 @@ class Placed(TypedDict):
 
 
 class ProfiledOp(TypedDict):
+    """One operator that ran. executor: what ran it, "" where that is not known."""
+
     op: str
     name: str
     ms: float
+    executor: str
 
 
 class _Profile(TypedDict):

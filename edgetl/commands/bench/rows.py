@@ -148,7 +148,7 @@ class Job:
 
 @dataclass
 class Row:
-    """What was measured of a job. status: "ok", "fallback" (it ran, but not where it was asked to) or "failed".
+    """What was measured of a job. status: "ok", "fallback" (it ran, but not on the requested device) or "failed".
 
     rounds: milliseconds of each run, one list per round. stopped: why timing ended. opened: the worker's answer to open.
     """
@@ -178,7 +178,7 @@ class Row:
         self._medians: list[float] = []
 
     def fail(self, kind: str, reason: str) -> None:
-        """Nothing more will be measured of it."""
+        """Mark the row as failed; it is not measured further."""
         self.status, self.kind, self.reason = "failed", kind, reason
         self.stopped = self.stopped or (kind if self.rounds else "")
 
@@ -188,11 +188,11 @@ class Row:
         return self._medians
 
     def interval(self) -> tuple[float, float] | None:
-        """95%, of the median, from the rounds; None as long as there are too few."""
+        """95% interval of the median, from the rounds; None if there are too few."""
         return batched_median_interval(self.medians())
 
     def relative_width(self) -> float:
-        """Of the interval, over the median of the rounds; infinite without one."""
+        """Width of the interval over the median of the rounds; infinite without an interval."""
         interval = self.interval()
         return (interval[1] - interval[0]) / statistics.median(self.medians()) if interval else float("inf")
 
@@ -233,8 +233,8 @@ def figures(row: Row) -> Figures:
 
 
 def _p90_interval(row: Row, p90: float) -> list[float] | None:
-    """Of each round's own p90, and around that of all runs: runs of a round are alike, and an interval that takes each for
-    itself is a tenth as wide as it should be."""
+    """From each round's p90, widened to include that of all runs. Runs of one round are alike: an interval that treats
+    them as independent is a tenth as wide as it should be."""
     interval = batched_median_interval([quantile(times, 0.9) for times in row.rounds])
     return [min(interval[0], p90), max(interval[1], p90)] if interval else None
 

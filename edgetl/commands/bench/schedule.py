@@ -1,7 +1,7 @@
-"""Rows in turns: open each in a process of its own, warm up, then rounds over all of them until each is known well enough.
+"""Measure rows in turns: open each in its own process, warm up, then time all in rounds until each is known well enough.
 
-Models are not timed one after the other: what disturbs the machine for a second would then disturb one of them alone.
-Every round visits every row that is not done, in an order of its own.
+Models are not timed one after the other: a disturbance of one second would then affect only one of them. Every round
+visits every unfinished row, in a random order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LEAST_ROUNDS = 8
 # A bootstrap of fewer pairs is narrower than the truth.
 _LEAST_PAIRS = 20
 _LEAD_RUNS = 2
-# A warm-up has settled when two visits in turn are this close, and a run is long enough to tell by.
+# A warm-up has settled when two consecutive visits differ by less than this share, and are long enough to compare.
 _SETTLED = 0.03
 
 
@@ -42,7 +42,7 @@ class Settings:
     profile_runs: int = 0
     cores: Mapping[int, list[int]] = field(default_factory=dict)  # threads -> the processors to keep to
     seed: int = 0
-    # Two rows in pairs: both go on until the ratio of their medians is known as well.
+    # Two rows in pairs: both continue until the ratio of their medians is known as well.
     paired: bool = False
 
 
@@ -135,14 +135,14 @@ def _rounds(rows: list[Row], children: dict[int, Child], settings: Settings, on_
 
 
 def _warm_up(row: Row, child: Child, settings: Settings) -> int:
-    """Run until two visits in turn agree; gives the number of runs that make a visit."""
+    """Run until two consecutive visits agree; return the number of runs per visit."""
     spent, count, last = 0.0, 1, 0.0
     while True:
         answer = child.ask("time", timeout_s=settings.timeout_s, runs=count, lead=0)
         took = statistics.median(answer["times_ms"])
         row.warmup_runs += count + 1
         row.warmup_s = spent = spent + sum(answer["times_ms"]) / 1e3 + answer["lead_s"]
-        # However short the time, it is to hold more rounds than an interval needs.
+        # However short the time limit, it must leave room for more rounds than an interval needs.
         least = _LEAST_PAIRS if settings.paired else _LEAST_ROUNDS
         visit_ms = 1e3 * min(settings.visit_s, settings.seconds / (least + 2))
         wanted: int = max(1, min(1000, round(visit_ms / max(took, 1e-3))))
@@ -165,11 +165,11 @@ def _visit(row: Row, child: Child, runs: int, settings: Settings) -> None:
 
 def _done(row: Row, settings: Settings) -> bool:
     narrow = len(row.rounds) >= _LEAST_ROUNDS and row.relative_width() < settings.width
-    # Twice in a row: the first time that it looks narrow is often luck.
+    # Twice in a row: the first narrow interval is often luck.
     if narrow and row.looked_narrow:
         row.stopped = "interval"
     elif row.seconds >= settings.seconds * (1 if len(row.rounds) >= _LEAST_ROUNDS else 3):
-        # A machine that became slower since the warm-up still gives as many rounds as an interval needs.
+        # A machine that slowed down since the warm-up still gets as many rounds as an interval needs.
         row.stopped = "time limit"
     row.looked_narrow = narrow
     return bool(row.stopped)
@@ -204,10 +204,10 @@ def _afterwards(row: Row, child: Child, settings: Settings) -> None:
 
 
 def _place(row: Row, settings: Settings) -> None:
-    """Whether it ran where it was asked to: on the kind of device, and by the backend's own executor."""
+    """Check that it ran on the requested kind of device, by the backend's own executor."""
     asked, executor = BACKENDS[row.job.backend].device, row.opened.get("executor") or ""
     if row.placement is None:
-        # An accelerator that lets go of ops in silence is the case that all this is for.
+        # This check exists for accelerators that silently hand ops back to the CPU.
         if settings.allow_fallback or asked != "cpu":
             row.status = "fallback"
             row.notes.append("where it ran is not known")

@@ -96,7 +96,7 @@ def print_bench(console: Console, found: BenchJson) -> None:
     for warning in found["disturbance"]["warnings"]:
         console.print(Text(f"Noise: {warning}.", style="yellow"))
     if found["interrupted"]:
-        console.print(Text("Interrupted: this is what was measured until then.", style="bold yellow"))
+        console.print(Text("Interrupted: these are the rows measured so far.", style="bold yellow"))
     if found["comparison"]:
         console.print(_comparison(found["comparison"]))
     if found["checks"]:
@@ -109,7 +109,7 @@ def print_bench(console: Console, found: BenchJson) -> None:
 
 
 def _grouped_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line for each note, with the rows it is about; where only a percentage differs, that beside the row.
+    """One line per note, with the rows it is about; if only the percentage differs, it is given per row.
 
     >>> _grouped_notes([{"notes": ["5% slower"]}, {"notes": ["9% slower", "odd"]}])
     ['1 by 5%, 2 by 9%: slower', '2: odd']
@@ -243,7 +243,7 @@ def _print_profiles(console: Console, rows: Sequence[RowJson], most: int = 8) ->
             console.print(Text(f"{i:>2}  {row['profile_reason']}", style="dim"))
         if not row["profile"]:
             continue
-        # LiteRT cuts to whole microseconds: a tiny model's ops may all be none.
+        # LiteRT truncates to whole microseconds: a tiny model's ops may all be 0.
         total = sum(op["ms"] for op in row["profile"]) or 1.0
         table = _table(f"Slowest ops of {_name(row)}", ("op", "name", "ms", "share"), ("op", "name"))
         for op in row["profile"][:most]:

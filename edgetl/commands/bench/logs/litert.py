@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
+from edgetl.commands.bench.logs.found import LogRun, add_times
+from edgetl.commands.bench.protocol import Memory, ProfiledOp
 from edgetl.core.words import printable
 from edgetl.runtimes.placement import Placement
 
@@ -55,8 +56,8 @@ _DELEGATES = {
 _ON = {"GPU": "gpu", "NNAPI": "npu", "HEXAGON": "npu", "COREML": "npu", "EXTERNAL": "npu"}
 
 
-def read_benchmark_model(text: str) -> Iterator[dict[str, Any]]:
-    """What every run of benchmark_model in a log says."""
+def read_benchmark_model(text: str) -> Iterator[LogRun]:
+    """Every run of benchmark_model in a log."""
     for lines in _runs(text):
         run = _run(lines)
         if run is not None:
@@ -76,11 +77,11 @@ def _runs(text: str) -> Iterator[list[str]]:
     yield lines
 
 
-def _run(lines: list[str]) -> dict[str, Any] | None:
+def _run(lines: list[str]) -> LogRun | None:
     parameters: dict[str, str] = {}
     counts: list[dict[str, float]] = []
-    run: dict[str, Any] = {"tool": "benchmark_model", "notes": [], "faults": []}
-    memory: dict[str, int] = {}
+    run: LogRun = {"tool": "benchmark_model", "notes": [], "faults": []}
+    memory: Memory = {}
     mean = warm = None
     failed = False
     for line in lines:
@@ -105,7 +106,7 @@ def _run(lines: list[str]) -> dict[str, Any] | None:
     run["memory"] = memory or None
     _place(run, parameters, lines)
     if failed:
-        run |= {"status": "failed", "failure": "refused", "reason": _why_failed(lines)}
+        run["status"], run["failure"], run["reason"] = "failed", "refused", _why_failed(lines)
         return run
     if mean is None:
         run["lacks"] = "`Inference timings in us` line"
@@ -123,23 +124,23 @@ def _threads(parameters: Mapping[str, str]) -> int | None:
     return None
 
 
-def _figures(run: dict[str, Any], counts: list[dict[str, float]], warm: float | None, mean: float) -> None:
+def _figures(run: LogRun, counts: list[dict[str, float]], warm: float | None, mean: float) -> None:
     """The last count= line is of the runs that are timed, one before it of those that warm up."""
     if not counts:
         return
     timed = counts[-1]
     run["runs"] = int(timed["count"])
     names = {"min": "min_ms", "max": "max_ms", "std": "std_ms", "p5": "p5_ms", "median": "p50_ms", "p95": "p95_ms"}
-    run |= {ours: timed[name] / 1e3 for name, ours in names.items() if name in timed}
+    add_times(run, {ours: timed[name] / 1e3 for name, ours in names.items() if name in timed})
     if "min" not in timed and "curr" in timed:
         # All runs took the same, or there was one: then min, max and mean are not printed.
-        run |= {"min_ms": timed["curr"] / 1e3, "max_ms": timed["curr"] / 1e3}
+        run["min_ms"] = run["max_ms"] = timed["curr"] / 1e3
     if len(counts) > 1:
         run["warmup_runs"] = int(counts[-2]["count"])
     for told, one, doing in ((mean, timed, "timed"), (warm, counts[-2] if len(counts) > 1 else {}, "warm-up")):
         average = one.get("avg", one.get("curr"))
         if told is not None and average is not None and abs(told - average) > 1e-5 * max(told, average):
-            run["faults"].append(f"the {doing} runs took {average:g} us on the average, and {told:g} us")
+            run["faults"].append(f"the {doing} runs took {average:g} us on average, and {told:g} us")
 
 
 def _why_failed(lines: list[str]) -> str:
@@ -149,7 +150,7 @@ def _why_failed(lines: list[str]) -> str:
     return "benchmark_model says that it failed"
 
 
-def _place(run: dict[str, Any], parameters: Mapping[str, str], lines: list[str]) -> None:
+def _place(run: LogRun, parameters: Mapping[str, str], lines: list[str]) -> None:
     """backend, placement, and status "fallback" for an accelerator that the log does not show all ops on."""
     asked = {name.removeprefix("use ").strip(): value for name, value in parameters.items() if name.startswith("use ")}
     device = "cpu"
@@ -173,11 +174,11 @@ def _place(run: dict[str, Any], parameters: Mapping[str, str], lines: list[str])
     share = placement.share_of_ops(device) if placement else None
     kind = device.upper()
     if device in refused and device not in whole:
-        run["notes"].append(f"the {kind} was asked for, and ran none of its ops")
+        run["notes"].append(f"the {kind} was requested, and ran none of its ops")
     elif share is not None and share < 1.0:
         run["notes"].append(f"only {share:.0%} of its ops ran on the {kind}")
     elif share is None and device not in whole:
-        run["notes"].append(f"the {kind} was asked for, and the log does not say that it ran there")
+        run["notes"].append(f"the {kind} was requested, and the log does not say that it ran there")
     else:
         return
     run["status"] = "fallback"
@@ -209,13 +210,13 @@ def _placement(lines: list[str]) -> Placement | None:
     return Placement(ops, {name: devices[name] for name in ops}, None, unknown)
 
 
-def _ops(lines: list[str]) -> list[dict[str, Any]] | None:
+def _ops(lines: list[str]) -> list[ProfiledOp] | None:
     """The first table of ops of the timed runs, slowest first; None without --enable_op_profiling."""
     starts = [i for i, line in enumerate(lines) if "Profiling Info for Regular Benchmark Runs" in line]
     if not starts:
         return None
     columns: list[str] = []
-    rows = []
+    rows: list[ProfiledOp] = []
     for line in lines[starts[0] + 1 :]:
         if columns and not line:
             break
@@ -227,9 +228,15 @@ def _ops(lines: list[str]) -> list[dict[str, Any]] | None:
             continue
         named = dict(zip(columns, cells, strict=True))
         if re.fullmatch(r"\d+\.\d+", named.get("avg ms", "")):
-            op = {"op": named["node type"], "name": named.get("name", ""), "ms": float(named["avg ms"]), "executor": ""}
-            rows.append({key: printable(value, 200) if isinstance(value, str) else value for key, value in op.items()})
-    return sorted(rows, key=lambda row: -float(row["ms"]))[:200] or None
+            rows.append(
+                {
+                    "op": printable(named["node type"], 200),
+                    "name": printable(named.get("name", ""), 200),
+                    "ms": float(named["avg ms"]),
+                    "executor": "",
+                }
+            )
+    return sorted(rows, key=lambda row: -row["ms"])[:200] or None
 
 
 _TOOL_LINES = {
@@ -246,14 +253,14 @@ _TOOL_LINES = {
 _TOOL_WARMUP = re.compile(r"Warmup \(avg\):\s+[\d.]+ ms \((\d+) runs\)")
 
 
-def read_benchmark_litert_model(text: str) -> Iterator[dict[str, Any]]:
-    """What every run of benchmark_litert_model in a log says. Its times have two decimals: 0.01 ms at best."""
+def read_benchmark_litert_model(text: str) -> Iterator[LogRun]:
+    """Every run of benchmark_litert_model in a log. Its times have two decimals: 0.01 ms at best."""
     before, *parts = re.split(r"^ ?BENCHMARK RESULTS *$", text, flags=re.MULTILINE)
     for part in parts:
-        run: dict[str, Any] = {"tool": "benchmark_litert_model", "notes": [], "placement": None}
+        run: LogRun = {"tool": "benchmark_litert_model", "notes": [], "placement": None}
         for name, pattern in _TOOL_LINES.items():
             if match := re.search(pattern, part):
-                run[name] = float(match[1])
+                add_times(run, {name: float(match[1])})
                 if name == "mean_ms":
                     run["runs"] = int(match[2])
         if "mean_ms" not in run:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+
+from edgetl.commands.bench.logs.found import LogRun, add_times
 
 _NUMBER = r"([-+0-9.eE]+|nan|inf)"
 _BEGINNING = re.compile(r"^Session creation time cost: ?", re.MULTILINE)
@@ -36,8 +37,8 @@ _PROVIDERS = {
 }
 
 
-def read_perf_test(text: str) -> Iterator[dict[str, Any]]:
-    """What every run of onnxruntime_perf_test in a log says.
+def read_perf_test(text: str) -> Iterator[LogRun]:
+    """Every run of onnxruntime_perf_test in a log.
 
     It does not say which execution provider it ran on, nor the model, unless the log has the command as well.
     """
@@ -50,12 +51,12 @@ def read_perf_test(text: str) -> Iterator[dict[str, Any]]:
         yield _run(text[start:end], text[starts[at - 1] if at else 0 : start])
 
 
-def _run(text: str, before: str) -> dict[str, Any]:
-    run: dict[str, Any] = {"tool": "onnxruntime_perf_test", "notes": [], "faults": []}
+def _run(text: str, before: str) -> LogRun:
+    run: LogRun = {"tool": "onnxruntime_perf_test", "notes": [], "faults": []}
     for name, (line, unit) in _LINES.items():
         value = _value(text, line, unit)
         if value is not None:
-            run[name] = value * (1e3 if unit == "s" else 1.0)
+            add_times(run, {name: value * (1e3 if unit == "s" else 1.0)})
     mean, total = _MEAN.search(text), _value(text, "Total inference time cost", "s")
     count = re.search(r"^Total inference requests: ?(\d+)", text, re.MULTILINE)
     if mean is None:
@@ -76,7 +77,7 @@ def _run(text: str, before: str) -> dict[str, Any]:
     return run
 
 
-def _command(run: dict[str, Any], before: str) -> None:
+def _command(run: LogRun, before: str) -> None:
     """The last command before the run, if the log has it, and the threads that it said it set."""
     commands = _COMMAND.findall(before)
     if commands:

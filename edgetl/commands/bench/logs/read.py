@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from edgetl.commands.bench.logs.found import LogRun, time_of
 from edgetl.commands.bench.logs.litert import read_benchmark_litert_model, read_benchmark_model
 from edgetl.commands.bench.logs.ort import read_perf_test
 from edgetl.commands.bench.rows import NO_FIGURES, Job, Row, RowJson, to_json
@@ -66,7 +67,7 @@ def _text(log: Path) -> str:
         raise DataError(f"{printable(str(log), 4096)} cannot be read.", why=str(error), fix="check the path") from None
 
 
-def _row(run: Mapping[str, Any], source: str, device: str | None, backend: str | None) -> RowJson:
+def _row(run: LogRun, source: str, device: str | None, backend: str | None) -> RowJson:
     """run: what a reader found. kept out of the row: `lacks` (what a broken log has not), `tool`."""
     if run.get("lacks"):
         raise DataError(
@@ -98,17 +99,19 @@ def _row(run: Mapping[str, Any], source: str, device: str | None, backend: str |
     return cast("RowJson", row)
 
 
-def _enclosing(run: Mapping[str, Any], share: float) -> list[float] | None:
+def _enclosing(run: LogRun, share: float) -> list[float] | None:
     """An interval for a quantile, from those that the log has: wider than the one from all runs, which it encloses.
 
     The interval has two order statistics for edges (stats.quantile_interval). Of the known ones, the last at or before the
     lower edge and the first at or after the upper one enclose it. Both tools take the sorted run number floor(share x n),
     counted from zero.
     """
-    n = run["runs"]
+    n = run.get("runs")
+    if not n:
+        return None
     known = {1: run.get("min_ms"), n: run.get("max_ms")}
     for name, at in (("p5_ms", 0.05), ("p50_ms", 0.5), ("p90_ms", 0.9), ("p95_ms", 0.95), ("p99_ms", 0.99)):
-        known.setdefault(min(n, math.floor(n * at) + 1), run.get(name))
+        known.setdefault(min(n, math.floor(n * at) + 1), time_of(run, name))
     ranks = sorted((rank, value) for rank, value in known.items() if value is not None)
     low, high = quantile_ranks(n, share)
     before = [value for rank, value in ranks if rank <= low]
@@ -116,8 +119,8 @@ def _enclosing(run: Mapping[str, Any], share: float) -> list[float] | None:
     return [before[-1], after[0]] if before and after else None
 
 
-def _refuse_contradictions(run: Mapping[str, Any], source: str) -> None:
-    figures = [(name, run[name]) for name in _ASCENDING if run.get(name) is not None]
+def _refuse_contradictions(run: LogRun, source: str) -> None:
+    figures = [(name, value) for name in _ASCENDING if (value := time_of(run, name)) is not None]
     faults = [
         f"{a} is {low:g} and {b} {high:g}"
         for (a, low), (b, high) in itertools.pairwise(figures)

@@ -1,4 +1,4 @@
-"""The near end of `board.py`: edgetl brought to where that runs, and a measurement asked for there, whatever connects the two.
+"""The client of `board.py`: installs edgetl on the board and requests a measurement there, over any connection.
 
 Models, photos and a wheel of this very edgetl go over the connection, each under its digest, and stay there for the next
 time (~/.cache/edgetl-bench).
@@ -59,7 +59,7 @@ class BoardClient:
     # ---- what edgetl needs there ----
 
     def prepare(self, python: str | None, wheels: Path | None) -> None:
-        """edgetl and what it needs, there; `facts` is what remote.facts says."""
+        """edgetl and what it needs, there; `facts` is what agent.facts returns."""
         hello = self._line.ask("hello", python=python)
         package = make_wheel()
         digest = hashlib.sha256(package).hexdigest()
@@ -73,7 +73,7 @@ class BoardClient:
             self._python, self._path = self._environment(hello, wheels, digest, name), []
         self._line.ask("run", on_said=self._keep_facts, timeout_s=300.0, **self._request({"do": "facts"}))
         if "machine" not in self.facts:
-            raise Lost("it did not say what it is")
+            raise Lost("it did not describe itself")
 
     def _environment(self, hello: Mapping[str, Any], wheels: Path | None, digest: str, package: str) -> str:
         """The interpreter of an environment with the package, made now if there is none."""
@@ -199,7 +199,7 @@ def _wheels(folder: Path) -> dict[str, Path]:
 
 
 class _Heard:
-    """Rows filled with what is told of them."""
+    """Rows filled from the agent's answers."""
 
     def __init__(self, rows: Sequence[Row], on_visit: OnVisit) -> None:
         self._rows, self._on_visit = rows, on_visit
@@ -207,7 +207,7 @@ class _Heard:
         self.interrupted = False
 
     def hear(self, said: Mapping[str, Any]) -> None:
-        """One answer of remote.py's."""
+        """One answer of agent.py."""
         if "news" in said:
             row = self._rows[said["row"]]
             for name, value in said["news"].items():
@@ -231,7 +231,7 @@ def _close(rows: Sequence[Row], lost: str) -> None:
 
 
 def _clean(value: Any) -> Any:
-    """Text from elsewhere as a terminal may see it."""
+    """Text from the board, safe to print on a terminal."""
     if isinstance(value, str):
         return printable(value, 4096)
     if isinstance(value, dict):

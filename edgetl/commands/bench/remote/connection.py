@@ -19,7 +19,7 @@ from edgetl.core.words import printable
 _ANSWER_S = 120.0
 _LONGEST_LINE = 1 << 28
 _STOP_S = 30.0
-_NONSENSE = "it sends something else than answers"
+_NONSENSE = "it sends something other than answers"
 
 
 class Lost(Exception):
@@ -46,7 +46,7 @@ class Connection:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._chatter,
-            # Ctrl-C is for us to answer: what was measured comes back first.
+            # We handle Ctrl-C: what was measured is fetched first.
             start_new_session=True,
         )
         assert self._process.stdout is not None
@@ -88,7 +88,7 @@ class Connection:
                 return answer.get("ok")
 
     def _line(self, timeout_s: float) -> dict[str, Any]:
-        """The next answer; what a login shell says is none. timeout_s: of silence."""
+        """The next answer; output of a login shell is skipped. timeout_s: of silence."""
         stdout = self._process.stdout
         assert stdout is not None
         last = time.monotonic()
