@@ -24,8 +24,9 @@ from edgetl.targets.target import Target
 from edgetl.verdicts.check import Check
 
 if TYPE_CHECKING:
+    from edgetl.backbones.records import WeightsSource
     from edgetl.measure.records import FileMeasurement, Measurements
-    from edgetl.stages.records import FlipsJson, ModelFile, SplitJson, WeightsSource
+    from edgetl.stages.records import FlipsJson, ModelFile, SplitJson
     from edgetl.training.records import HistoryJson
 
 SCHEMA_VERSION = 1

@@ -14,9 +14,10 @@ from edgetl.training.records import HistoryJson
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edgetl.backbones.records import WeightsSource
     from edgetl.measure.records import Accuracy, ParityMatrix, ParityPair
     from edgetl.quantization.records import AttemptRow, RewriteRow, SensitivityRow, SignalRow
-    from edgetl.stages.records import FlipsJson, LeftOut, WeightsSource
+    from edgetl.stages.records import FlipsJson, LeftOut
     from edgetl.training.records import BeforeTraining
     from edgetl.verdicts.check import CheckRow
 

@@ -80,21 +80,3 @@ class FlipsJson(TypedDict):
 
     n: int
     photos: list[FlippedPhoto]
-
-
-# "from", a keyword, is one of the keys. weights: "imagenet", "file", "teacher" or "none"; how, why: in words.
-WeightsSource = TypedDict(
-    "WeightsSource",
-    {
-        "weights": str,
-        "from": str,
-        "how": str,
-        "why": str,
-        "file": str,
-        "sha256": str,
-        "trained_at_px": int,
-        "used_at_px": int,
-        "fetch_failed": bool,
-    },
-    total=False,
-)
