@@ -26,7 +26,7 @@ _THING = "file|folder|image|list|model|name|net|number|option|photo|picture|plac
 # Habit -> what to write. A space stands for any white space; case is ignored.
 HABITS: dict[str, str] = {
     rf"\b(?:an?|one) (?:{_NOUNS}) (?-i:an?|each) (?:(?:input|output|true|execution) )?(?:{_NOUNS})\b(?!-)": "one X per Y",
-    r"\bmend(?:s|ed|ing)?\b": "fix",
+    r"(?<!`)\bmend(?:s|ed|ing)?\b": "fix",
     r"\breckon(?:s|ed|ing)?\b": "compute, estimate",
     r"\bby (?:itself|themselves)\b": "by default, or: on its own",
     r"\bof (?:itself|themselves)\b": "on its own",
@@ -47,13 +47,17 @@ HABITS: dict[str, str] = {
     r"\bis it so\b": "if so",
     r"\bof one's own\b": "your own",
 }
+# Keys of JSON formats that users read: they keep their names.
+_KEYS = ("mends",)
 _FOUND = {
     re.compile(habit.replace(" ", r"\s+"), re.IGNORECASE | re.MULTILINE): plain for habit, plain in HABITS.items()
 }
 
 
 def habits_in(text: Text) -> Iterator[str]:
-    """file:line: what stands there -> what to write."""
+    """file:line: the text found -> the plain wording. A key of a JSON format (`mends`) keeps its name."""
+    if text.text in _KEYS:
+        return
     for pattern, plain in _FOUND.items():
         for match in pattern.finditer(text.text):
             yield f'{text.place(match.start())}: "{" ".join(match[0].split())}" -> {plain}'

@@ -74,9 +74,9 @@ class Scales:
 
 
 # Most likely values for the published rows (largest marginal likelihood with a wide prior), rounded to one digit. By kind:
-# 235 rows of processors, 53 of graphics (one runtime but for one row, so the runtime's is the processors'), 19 of NPUs and
-# microcontrollers. precision is the exception: of processors one chip alone has rows in both float and int8, so it is set
-# wider than they ask for (0.25 and 0.18): a factor of 2 either way, 90%.
+# 235 rows of processors, 53 of graphics (one runtime except for one row, so the runtime's is the processors'), 19 of NPUs and
+# microcontrollers. precision is the exception: only one processor has rows in both float and int8, so it is set
+# wider than its likelihood (0.25 and 0.18): a factor of 2 either way, 90%.
 SCALES: Mapping[str, Scales] = {
     "cpu": Scales(1.0, 0.9, 0.2, 0.2, 0.12, 0.13, 0.25, 0.2, 0.4, 0.2, 0.2, 0.2, 0.35, 0.25, 0.23),
     "gpu": Scales(0.0, 1.1, 1.1, 0.0, 0.2, 0.2, 0.25, 0.0, 0.0, 0.0, 0.2, 0.2, 0.35, 0.25, 0.25),
@@ -222,7 +222,7 @@ class Evidence:
         return self._tested[level]
 
     def _scores(self, level: str, without: Sequence[int] = ()) -> list[tuple[float, str]]:
-        """Of each row tested at that level, but for `without`: how many standard deviations it was off by, and its chip."""
+        """For each row tested at that level, except `without`: by how many standard deviations it was off, and its chip."""
         scores: list[tuple[float, str]] = []
         for block in self.blocks(level):
             tested = [i for i in block if i not in without]

@@ -42,7 +42,7 @@ class Expected(TypedDict):
 
 
 class FoundRow(TypedDict):
-    """What diagnosis.diagnose finds. names: the mistakes, several where these photos do not distinguish them; mends: how to fix each. right, best:
+    """What diagnosis.diagnose finds. names: the mistakes, several where these photos do not distinguish them; `mends` are their fixes. right, best:
     photos answered as expected with the contract's way, with the best. same_here: mistakes that change none of these photos."""
 
     outcome: Outcome

@@ -92,7 +92,7 @@ def load_rgb(source: Path | bytes, *, at_least_px: int | None = None) -> Image.I
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A decoded photo in RGB; what becomes of the other modes is said above."""
+    """A decoded photo in RGB; other modes are converted as described at the top."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
