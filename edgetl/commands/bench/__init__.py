@@ -1,9 +1,11 @@
-"""Latency told honestly (`edgetl bench`): a child process a row, rows in turns, intervals, and what disturbed them.
+"""`edgetl bench`: honest latency. One child process per row, rows in turns, intervals, and what disturbed the machine.
 
-`models` says what to run, `rows` what a row is, `worker` runs in the child and `child` talks to it, `schedule` takes the
-rows in turns until they are known well enough, `disturbance` watches the machine meanwhile, `compare` judges two of them.
+`jobs` finds what to run and `rows` defines a row. `worker` runs in the child, `child` talks to it, and `protocol` is what they
+say. `schedule` times the rows in turns until each is known well enough, `disturbance` watches the machine meanwhile, and
+`compare` compares two rows.
 
-`ssh`, `adb` and `logs` bring rows from elsewhere than here; `judging` holds rows against a target's budget.
+`remote/` measures on boards and phones, `logs/` reads rows from other tools' output; `judging` checks rows against a target's
+budget.
 """
 
 from __future__ import annotations

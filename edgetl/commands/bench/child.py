@@ -1,6 +1,6 @@
-"""The parent's side of a row's process: start it, send requests, watch its memory and the clock, end it.
+"""The parent's side of a row's process: start it, send requests, watch its memory and time, end it.
 
-Whatever a model makes a runtime do (crash, hang, eat memory) ends this one process, and one row says so.
+Whatever a model makes a runtime do (crash, hang, exhaust memory), it ends only this process, and only this row fails.
 """
 
 from __future__ import annotations
@@ -14,18 +14,9 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Literal, Unpack, cast, overload
+from typing import Any, cast
 
-from edgetl.commands.bench.protocol import (
-    Failure,
-    Opened,
-    OpenRequest,
-    Placed,
-    Profiled,
-    ProfileRequest,
-    Timed,
-    TimeRequest,
-)
+from edgetl.commands.bench.protocol import Opened, OpenRequest, Placed, Profiled, Timed
 from edgetl.core.child import command_line
 from edgetl.core.words import printable
 
@@ -41,12 +32,12 @@ class ChildFailed(Exception):
         self.kind, self.reason = kind, reason
 
 
-# Children that are open: they share the machine's memory.
+# Process numbers of the open children: they share the machine's memory.
 _LIVING: set[int] = set()
 
 
 def _resident_bytes(pid: int) -> int:
-    """Resident memory of a process now; 0 where the system does not tell."""
+    """Current resident memory of a process; 0 if the system does not report it."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -55,7 +46,10 @@ def _resident_bytes(pid: int) -> int:
 
 
 class Child:
-    """A process that runs `edgetl.commands.bench.worker`. Use as a context manager: it is gone afterwards."""
+    """A process that runs `edgetl.commands.bench.worker`. Use as a context manager: the process is ended on exit.
+
+    The methods named like the worker's return its answers. They raise ChildFailed, and the process is ended then.
+    """
 
     def __init__(self, *, memory_limit_bytes: int) -> None:
         self._limit = memory_limit_bytes
@@ -67,7 +61,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._chatter,
             env=env,
-            # The parent handles Ctrl-C: it shows what was measured first.
+            # The parent handles Ctrl-C: it shows the rows measured so far.
             start_new_session=True,
         )
         _LIVING.add(self._process.pid)
@@ -83,16 +77,20 @@ class Child:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    @overload
-    def ask(self, what: Literal["open"], *, timeout_s: float, **request: Unpack[OpenRequest]) -> Opened: ...
-    @overload
-    def ask(self, what: Literal["time"], *, timeout_s: float, **request: Unpack[TimeRequest]) -> Timed: ...
-    @overload
-    def ask(self, what: Literal["placement"], *, timeout_s: float) -> Placed: ...
-    @overload
-    def ask(self, what: Literal["profile"], *, timeout_s: float, **request: Unpack[ProfileRequest]) -> Profiled: ...
-    def ask(self, what: str, *, timeout_s: float, **request: Any) -> Any:
-        """The worker's answer. Raises ChildFailed, and the process is gone."""
+    def open(self, request: OpenRequest, *, timeout_s: float) -> Opened:
+        return cast(Opened, self.ask("open", timeout_s=timeout_s, **request))
+
+    def time(self, *, runs: int, lead: int, timeout_s: float) -> Timed:
+        return cast(Timed, self.ask("time", timeout_s=timeout_s, runs=runs, lead=lead))
+
+    def placement(self, *, timeout_s: float) -> Placed:
+        return cast(Placed, self.ask("placement", timeout_s=timeout_s))
+
+    def profile(self, *, runs: int, backend: str, timeout_s: float) -> Profiled:
+        return cast(Profiled, self.ask("profile", timeout_s=timeout_s, runs=runs, backend=backend))
+
+    def ask(self, what: str, *, timeout_s: float, **request: Any) -> dict[str, Any]:
+        """The worker's answer to any request."""
         assert self._process.stdin is not None
         begun = time.monotonic()
         try:
@@ -110,11 +108,11 @@ class Child:
                 continue
             used = _resident_bytes(self._process.pid)
             if used > self._limit or sum(map(_resident_bytes, _LIVING)) > self._limit:
-                # Of all open children, only the one at work grows.
+                # Only the child at work can grow: end this one, not the others.
                 self.end()
                 raise ChildFailed(
                     "memory",
-                    f"it took {used / 1e9:.2g} GB, and with it all rows more than the {self._limit / 1e9:.2g} GB allowed (--memory)",
+                    f"it used {used / 1e9:.2g} GB, and all open rows together more than the limit of {self._limit / 1e9:.2g} GB (--memory)",
                 )
             if time.monotonic() - begun > timeout_s:
                 self.end()
@@ -123,12 +121,11 @@ class Child:
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             self.end()
-            failure = cast("Failure", answer["error"])
-            raise ChildFailed(failure["kind"], printable(failure["reason"], 600))
+            raise ChildFailed(answer["error"]["kind"], printable(answer["error"]["reason"], 600))
         return answer
 
     def _fail_as_ended(self) -> None:
-        """Raises ChildFailed: the process ended on its own."""
+        """Raise ChildFailed for a process that ended on its own."""
         code = self._process.wait()
         chatter = self._last_words()
         self.end()
@@ -144,10 +141,10 @@ class Child:
         return printable(lines[-1], _CHATTER) if lines else ""
 
     def end(self) -> None:
-        """Kill it if it is still there."""
+        """Kill the process if it still runs."""
         _LIVING.discard(self._process.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            # With what it started: a question put to a driver runs in a process of its own.
+            # Together with the processes that it started: drivers are probed in separate ones.
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()

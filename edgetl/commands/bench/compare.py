@@ -1,11 +1,13 @@
-"""Comparisons between rows: is one model slower than another, do two backends give the same answers?"""
+"""Compare rows: is one model slower than another, do two backends give the same answers?"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, NotRequired, TypedDict
 
-from edgetl.commands.bench.rows import Comparison, Disturbance, Job, Row
-from edgetl.commands.bench.schedule import rounds_of_two
+from edgetl.commands.bench.disturbance import Disturbance
+from edgetl.commands.bench.rows import Job, Row
+from edgetl.commands.bench.schedule import Measured, rounds_of_two
 from edgetl.core.stats import median_interval, paired_ratio, paired_ratio_interval
 from edgetl.runtimes.catalogue import BACKENDS
 
@@ -13,16 +15,29 @@ SLOWER, WITHIN, UNDECIDED = "slower", "within", "undecided"
 _LEAST_PAIRS, _LEAST_FOR_BOOTSTRAP = 6, 20
 
 
-def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> Comparison:
-    """{baseline, candidate, ratio, interval, max_ratio, pairs, verdict}: of the candidate's median over the baseline's, in
-    each round; of those the median over rounds, and its 95% interval by bootstrap of the rounds.
+class Comparison(TypedDict):
+    """As `--json` has it. ratio: median over rounds of the candidate's median time over the baseline's. interval: its 95%
+    interval. verdict: "slower", "within" or "undecided". again: the second measurement, None if it failed."""
 
-    slower: the whole interval is past max_ratio; within: none of it is; undecided: it lies on both sides.
+    baseline: str
+    candidate: str
+    ratio: float
+    interval: list[float]
+    max_ratio: float
+    pairs: int
+    verdict: str
+    again: NotRequired[Comparison | None]
+
+
+def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> Comparison:
+    """The ratio of two rows, with its 95% interval by bootstrap of the rounds.
+
+    slower: the whole interval is above max_ratio; within: none of it is; undecided: the interval includes max_ratio.
     """
     first, second = rounds_of_two([baseline, candidate])
     ratios = [b / a for a, b in zip(first, second, strict=True)]
     if len(ratios) < _LEAST_FOR_BOOTSTRAP:
-        # Too few pairs for a bootstrap: order statistics give a wider interval, and below six pairs none.
+        # Order statistics give a wide interval for few pairs, and none for fewer than six.
         low, high = median_interval(ratios) or (min(ratios, default=0.0), max(ratios, default=0.0))
     else:
         low, high = paired_ratio_interval(second, first)
@@ -40,66 +55,72 @@ def compare(baseline: Row, candidate: Row, *, max_ratio: float) -> Comparison:
     }
 
 
-# Jobs -> their rows, what disturbed the machine, and whether the measurement was interrupted.
-Measure = Callable[[Sequence[Job]], tuple[list[Row], Disturbance, bool]]
+Measure = Callable[[Sequence[Job]], Measured]
 
 
-def measure_two(
-    jobs: Sequence[Job], measure: Measure, *, max_ratio: float
-) -> tuple[list[Row], Disturbance, bool, Comparison | None]:
-    """(rows, disturbance, interrupted, comparison) of a baseline and a candidate; no comparison where one was not timed.
+class MeasuredTwo(NamedTuple):
+    """Measured, with the comparison; None if one of the two was not timed."""
 
-    The verdict "slower" needs two measurements. Two processes of the same model differ by more than their rounds show:
-    by where their memory is, and which processor they run on. On a machine kept busy by others, A was called slower than A in 2 of 100
-    tries of a second each. So what looks slower is measured again, in new processes started in the other order.
+    rows: list[Row]
+    disturbance: Disturbance
+    interrupted: bool
+    comparison: Comparison | None
+
+
+def measure_two(jobs: Sequence[Job], measure: Measure, *, max_ratio: float) -> MeasuredTwo:
+    """Measure and compare a baseline and a candidate.
+
+    "Slower" needs two measurements that agree. Two processes of the same model differ by more than their rounds show, for
+    example in the placement of their memory and the processor that they run on: on a busy machine, A was slower than A in
+    2 of 100 tries of one second each. So a model that looks slower is measured again, in new processes and in the opposite
+    order.
     """
     rows, disturbance, interrupted = measure(jobs)
     if not all(row.rounds and row.status != "failed" for row in rows):
-        return rows, disturbance, interrupted, None
-    found = compare(rows[0], rows[1], max_ratio=max_ratio)
+        return MeasuredTwo(rows, disturbance, interrupted, None)
+    first = compare(rows[0], rows[1], max_ratio=max_ratio)
     if interrupted:
-        return rows, disturbance, interrupted, {**found, "verdict": UNDECIDED}
-    if found["verdict"] != SLOWER:
-        return rows, disturbance, interrupted, found
+        return MeasuredTwo(rows, disturbance, interrupted, {**first, "verdict": UNDECIDED})
+    if first["verdict"] != SLOWER:
+        return MeasuredTwo(rows, disturbance, interrupted, first)
     again, _, interrupted = measure([jobs[1], jobs[0]])
     if interrupted or not all(row.rounds and row.status != "failed" for row in again):
         for row, other in zip(rows, reversed(again), strict=True):
             if other.status == "failed":
-                row.notes.append(f"measured again, it {other.kind}: {other.reason}")
-        return rows, disturbance, interrupted, {**found, "verdict": UNDECIDED, "again": None}
+                row.notes.append(f"the second measurement failed ({other.kind}): {other.reason}")
+        return MeasuredTwo(rows, disturbance, interrupted, {**first, "verdict": UNDECIDED, "again": None})
     second = compare(again[1], again[0], max_ratio=max_ratio)
     verdict = SLOWER if second["verdict"] == SLOWER else UNDECIDED
-    return rows, disturbance, interrupted, {**found, "verdict": verdict, "again": second}
+    return MeasuredTwo(rows, disturbance, interrupted, {**first, "verdict": verdict, "again": second})
 
 
 def note_parity(rows: Sequence[Row]) -> None:
     """Set each row's `parity`: how far its answers to the same few images are from another row's.
 
-    The other is the same file on the default backend of its format; of that one itself, the float32 file of the same
-    format. {with, images, same_label, max_abs}: max_abs of probabilities.
+    The other row is the same file on the default backend of its format. A row on the default backend is compared with the
+    float32 file of its format.
     """
     answered = [row for row in rows if row.opened.get("answers")]
     for row in answered:
         other = _reference(row, answered)
         if other is None or len(other.opened["answers"][0]) != len(row.opened["answers"][0]):
             continue
-        pairs = list(zip(row.opened["answers"], other.opened["answers"], strict=False))
-        numbers = [(_numbers(a), _numbers(b)) for a, b in pairs]
-        finite = [(a, b) for a, b in numbers if a is not None and b is not None]
-        if len(finite) < len(pairs):
+        pairs = [(_finite(a), _finite(b)) for a, b in zip(row.opened["answers"], other.opened["answers"], strict=False)]
+        both = [(a, b) for a, b in pairs if a is not None and b is not None]
+        if len(both) < len(pairs):
             row.parity = {"with": other.job.name, "images": len(pairs), "same_label": 0, "max_abs": None}
-            row.notes.append(f"its answers or those of {other.job.name} are not all numbers")
+            row.notes.append(f"its answers or those of {other.job.name} are not all finite numbers")
             continue
         row.parity = {
             "with": other.job.name,
             "images": len(pairs),
-            "same_label": sum(a.index(max(a)) == b.index(max(b)) for a, b in finite),
-            "max_abs": max(abs(x - y) for a, b in finite for x, y in zip(a, b, strict=True)),
+            "same_label": sum(a.index(max(a)) == b.index(max(b)) for a, b in both),
+            "max_abs": max(abs(x - y) for a, b in both for x, y in zip(a, b, strict=True)),
         }
 
 
-def _numbers(answer: Sequence[float | None]) -> list[float] | None:
-    """An answer whose values are all finite; None if one is not."""
+def _finite(answer: Sequence[float | None]) -> list[float] | None:
+    """The answer, or None if one of its values is not finite."""
     values = [value for value in answer if value is not None]
     return values if len(values) == len(answer) else None
 

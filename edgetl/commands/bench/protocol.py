@@ -1,39 +1,38 @@
-"""What a row's process is asked and answers (worker.py and child.py): one JSON object per line. Standard library only."""
+"""Requests to a row's worker process and its answers, as JSON has them. Pure, standard library.
+
+Keys end in their unit; memory is in bytes. A request is sent as one line, with the method's name as "do"; an answer comes
+back as one line, or as {"error": Failure}.
+"""
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypedDict
+
+
+class Images(TypedDict):
+    """What a worker makes its inputs of. contract: a bundle's input contract, None without one."""
+
+    kind: Literal["random", "photos"]
+    seed: NotRequired[int]
+    paths: NotRequired[list[str]]
+    contract: NotRequired[Mapping[str, Any] | None]
 
 
 class OpenRequest(TypedDict):
-    """input: as Job.images. cores: the processors to run on; None for any."""
+    """cores: the processors to run on; None: all."""
 
     model: str
     backend: str
     threads: int
     allow_fallback: bool
-    input: dict[str, Any]
+    input: Images
     cores: list[int] | None
 
 
-class TimeRequest(TypedDict):
-    """runs: timed ones. lead: runs before them, not timed."""
-
-    runs: int
-    lead: int
-
-
-class ProfileRequest(TypedDict):
-    backend: str
-    runs: int
-
-
 class Opened(TypedDict, total=False):
-    """A row that was never opened has none of the keys.
-
-    answers: per image, the first values of the output; None for a value that is not finite. pinned_to: the processors it
-    was pinned to. executor: the name of what ran it, "" where the backend has only one.
-    """
+    """Empty for a model that was not opened. answers: per image, the first outputs; None stands for a value that is not
+    finite. executor: the name that the backend's ops have in a placement; "" if any name will do."""
 
     import_ms: float
     load_ms: float
@@ -48,9 +47,15 @@ class Opened(TypedDict, total=False):
     executor: str
 
 
+class TimeRequest(TypedDict):
+    """runs: to time. lead: runs before them that are not timed."""
+
+    runs: int
+    lead: int
+
+
 class Timed(TypedDict):
-    """times_ms: of each run. processor_ms: processor time per run, of all threads. process_s: processor time of the process
-    since it began. lead_s: wall time of the runs that were not timed."""
+    """processor_ms: of all threads, per run. process_s: processor time of the process since its start."""
 
     times_ms: list[float]
     processor_ms: float
@@ -59,21 +64,41 @@ class Timed(TypedDict):
 
 
 class Memory(TypedDict, total=False):
-    """peak_bytes: of the whole process. model_bytes: of that, what the model added. Empty where the system does not report it."""
+    """Empty if the system does not report it. model_bytes: the peak less what the process used before the model."""
 
     peak_bytes: int
     model_bytes: int
 
 
+class Share(TypedDict):
+    """0 to 1. macs: None if multiply-accumulates are not counted."""
+
+    ops: float
+    macs: float | None
+
+
+class PlacementJson(TypedDict):
+    """As Placement.to_json has it. ops, macs, devices: by executor. shares: by kind of device."""
+
+    ops: dict[str, int]
+    devices: dict[str, str]
+    macs: dict[str, int] | None
+    unknown: int
+    shares: dict[str, Share]
+
+
 class Placed(TypedDict):
-    """placement: as runtimes.placement.Placement.to_json gives it."""
-
     memory: Memory
-    placement: dict[str, Any]
+    placement: PlacementJson
 
 
-class ProfiledOp(TypedDict):
-    """One operator that ran. executor: what ran it, "" where that is not known."""
+class ProfileRequest(TypedDict):
+    runs: int
+    backend: str
+
+
+class OpTime(TypedDict):
+    """Milliseconds of one op, per run of the model."""
 
     op: str
     name: str
@@ -81,14 +106,11 @@ class ProfiledOp(TypedDict):
     executor: str
 
 
-class _Profile(TypedDict):
-    profile: list[ProfiledOp] | None
+class Profiled(TypedDict):
+    """profile: slowest op first; None with the reason."""
 
-
-class Profiled(_Profile, total=False):
-    """reason: why there is no profile."""
-
-    reason: str
+    profile: list[OpTime] | None
+    reason: NotRequired[str]
 
 
 class Failure(TypedDict):

@@ -1,4 +1,4 @@
-"""A row of `edgetl bench`: one model on one backend with a number of threads; and its JSON form. Pure, standard library."""
+"""A row of `edgetl bench`: one model on one backend with one number of threads. Pure, standard library."""
 
 from __future__ import annotations
 
@@ -6,33 +6,44 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired, Required, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
-from edgetl.commands.bench.protocol import Memory, Opened, ProfiledOp
+from edgetl.commands.bench.protocol import Images, Memory, Opened, OpTime, PlacementJson, Share
 from edgetl.core.stats import batched_median_interval, quantile
-from edgetl.verdicts.check import CheckRow
 
 Rounds = list[list[float]]
+Status = Literal["ok", "fallback", "failed"]
 
 
 class About(TypedDict, total=False):
-    """What is known of a file besides its runs. accuracy: backend -> top-1 as a share; of its row's backend, it is top1."""
+    """What is known of a model file. top1: on the build's test photos, 0 to 1. target: of the build."""
 
     bytes: int
     sha256: str
     precision: str
     target: str
-    accuracy: dict[str, float]
     top1: float | None
 
 
-# {"with": another row's name, images, same_label: how many, max_abs: of probabilities, None if they are not all finite}.
-# "with" is a keyword, so the class syntax cannot name it.
+class MachineJson(TypedDict, total=False):
+    """As machine.describe has it; of a phone or of a log's device, as much as is known. elsewhere: it is a log's."""
+
+    processor: str
+    board: str | None
+    cores: int | None
+    memory_bytes: int | None
+    instruction_set: list[str]
+    os: str
+    python: str | None
+    elsewhere: bool
+
+
+# How far a row's answers are from those of the row `with`. max_abs: of probabilities; None if they are not all finite.
 Parity = TypedDict("Parity", {"with": str, "images": int, "same_label": int, "max_abs": float | None})
 
 
 class Figures(TypedDict):
-    """Times are None for a row that was not timed."""
+    """Latencies. None: not measured, or not in the log. Intervals are 95% intervals: [low, high]."""
 
     min_ms: float | None
     mean_ms: float | None
@@ -51,14 +62,14 @@ class Figures(TypedDict):
     rounds: int | None
 
 
-class RowJson(About, Figures):
-    """A row as `--json` has it. Times are milliseconds, memory bytes. placement: as Placement.to_json gives it."""
+class _Measured(About, Figures):
+    """The part of a RowJson that every row has."""
 
     model: str
     name: str
     backend: str
     threads: int | None
-    status: str
+    status: Status
     failure: str | None
     reason: str | None
     device: str | None
@@ -69,76 +80,35 @@ class RowJson(About, Figures):
     load_ms: float | None
     first_ms: float | None
     warmup_runs: int | None
-    warmup_s: float | None
+    warmup_s: float
     timed_s: float | None
     stopped: str | None
     memory: Memory | None
-    placement: dict[str, Any] | None
+    placement: PlacementJson | None
     parity: Parity | None
-    profile: list[ProfiledOp] | None
+    profile: list[OpTime] | None
     profile_reason: str | None
     notes: list[str]
-    # Of rows that were measured elsewhere: the device's description, and the log they were read from.
-    machine: NotRequired[Mapping[str, Any] | None]
+
+
+class RowJson(_Measured):
+    """A row as `--json` has it. machine: of a row measured elsewhere; None: unknown. log: the file that the row is from."""
+
+    machine: NotRequired[MachineJson | None]
     measured_elsewhere: NotRequired[bool]
     log: NotRequired[str | None]
 
 
-class Disturbance(TypedDict, total=False):
-    """What disturbed a measurement. `warnings` is always there; the others where the system reports them."""
-
-    load_before: float | None
-    governors: list[str] | None
-    timed_for_s: float
-    others_cores: float
-    stolen_share: float
-    warnings: Required[list[str]]
-
-
-class Comparison(TypedDict):
-    """Of two rows: see compare.compare. again: of the second measurement, where the first said slower."""
-
-    baseline: str
-    candidate: str
-    ratio: float
-    interval: list[float]
-    max_ratio: float
-    pairs: int
-    verdict: str
-    again: NotRequired[Comparison | None]
-
-
-class MeasuredJson(TypedDict):
-    """The rows of one measurement and the machine they were measured on, as machine.describe gives it."""
-
-    machine: Mapping[str, Any]
-    disturbance: Disturbance
-    interrupted: bool
-    rows: list[RowJson]
-
-
-class BenchJson(MeasuredJson):
-    """A whole bench as `--json` has it. absent: backend -> why it is not ready."""
-
-    edgetl: NotRequired[str]
-    measured_at: NotRequired[str]
-    input: NotRequired[list[str]]
-    absent: Mapping[str, str]
-    comparison: Comparison | None
-    checks: NotRequired[list[CheckRow]]
-
-
 @dataclass(frozen=True)
 class Job:
-    """model: a .tflite or .onnx file, or for keras a stage's folder. shown: its name in tables. about: what else is
-    known of it (bytes, precision, top1). images: what the worker makes its inputs of (worker._images)."""
+    """One row to measure. model: a .tflite or .onnx file, or for keras a stage's folder. shown: its name in tables."""
 
     model: Path
     backend: str
     threads: int
     shown: str = ""
-    about: About = field(default_factory=lambda: About())
-    images: Mapping[str, Any] = field(default_factory=lambda: {"kind": "random", "seed": 0})
+    about: About = field(default_factory=About)
+    images: Images = field(default_factory=lambda: Images(kind="random", seed=0))
 
     @property
     def name(self) -> str:
@@ -148,29 +118,30 @@ class Job:
 
 @dataclass
 class Row:
-    """What was measured of a job. status: "ok", "fallback" (it ran, but not on the requested device) or "failed".
+    """The measurement of a job. status: "ok", "fallback" (it ran, but not on the requested device) or "failed".
 
-    rounds: milliseconds of each run, one list per round. stopped: why timing ended. opened: the worker's answer to open.
+    kind: of a failure: "refused", "missing", "placement", "crashed", "hung", "memory" or "interrupted". rounds:
+    milliseconds of each run, one list per round. stopped: why timing ended.
     """
 
     job: Job
-    status: str = "ok"
-    kind: str = ""  # of a failure: "refused", "missing", "placement", "crashed", "hung", "memory"
+    status: Status = "ok"
+    kind: str = ""
     reason: str = ""
-    opened: Opened = field(default_factory=lambda: Opened())
+    opened: Opened = field(default_factory=Opened)
     warmup_runs: int = 0
     warmup_s: float = 0.0
     rounds: Rounds = field(default_factory=list)
     processor_ms: list[float] = field(default_factory=list)
-    # The child's processor time since it began: at the end of the warm-up, and of each visit.
+    # Processor time of the child since its start: at the end of the warm-up, and of each visit.
     process_s: list[float] = field(default_factory=list)
     seconds: float = 0.0
     looked_narrow: bool = False
     stopped: str = ""
-    placement: dict[str, Any] | None = None
-    profile: list[ProfiledOp] | None = None
+    placement: PlacementJson | None = None
+    profile: list[OpTime] | None = None
     profile_reason: str = ""
-    memory: Memory = field(default_factory=lambda: Memory())
+    memory: Memory = field(default_factory=Memory)
     parity: Parity | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -178,17 +149,17 @@ class Row:
         self._medians: list[float] = []
 
     def fail(self, kind: str, reason: str) -> None:
-        """Mark the row as failed; it is not measured further."""
+        """Mark the row as failed: it will not be measured any further."""
         self.status, self.kind, self.reason = "failed", kind, reason
         self.stopped = self.stopped or (kind if self.rounds else "")
 
     def medians(self) -> list[float]:
-        """Median of each round. Runs of one round are alike, so intervals are computed from rounds."""
+        """The median of each round. Runs within a round are correlated, so intervals are computed from rounds."""
         self._medians += [statistics.median(times) for times in self.rounds[len(self._medians) :]]
         return self._medians
 
     def interval(self) -> tuple[float, float] | None:
-        """95% interval of the median, from the rounds; None if there are too few."""
+        """The 95% interval of the median, from the rounds; None if there are too few."""
         return batched_median_interval(self.medians())
 
     def relative_width(self) -> float:
@@ -197,20 +168,20 @@ class Row:
         return (interval[1] - interval[0]) / statistics.median(self.medians()) if interval else float("inf")
 
     def p50(self) -> float:
-        """Median of all runs, milliseconds."""
+        """Median of all runs, in milliseconds."""
         return statistics.median(time for times in self.rounds for time in times)
 
 
-# In the order of Figures. Of a row that was not timed, or of which a log may say only some.
-NO_FIGURES = cast("Figures", dict.fromkeys(Figures.__annotations__))
+def no_figures() -> Figures:
+    """The figures of a row that was not timed: all None."""
+    return cast(Figures, dict.fromkeys(Figures.__annotations__))
 
 
 def figures(row: Row) -> Figures:
-    """Latencies in milliseconds, None for a row that was not timed: min, mean, p50, p90, p95, p99, max, std, the 95% intervals of
-    the median and of p90 (from rounds), throughput."""
+    """Latencies of all runs; the intervals of the median and of p90 are computed from rounds."""
     times = [time for one in row.rounds for time in one]
     if not times:
-        return NO_FIGURES.copy()
+        return no_figures()
     interval = row.interval()
     mean = statistics.fmean(times)
     return {
@@ -233,16 +204,16 @@ def figures(row: Row) -> Figures:
 
 
 def _p90_interval(row: Row, p90: float) -> list[float] | None:
-    """From each round's p90, widened to include that of all runs. Runs of one round are alike: an interval that treats
-    them as independent is a tenth as wide as it should be."""
+    """From the p90 of each round, widened to include the p90 of all runs. Runs within a round are correlated: an interval
+    that treats them as independent is a tenth as wide as it should be."""
     interval = batched_median_interval([quantile(times, 0.9) for times in row.rounds])
     return [min(interval[0], p90), max(interval[1], p90)] if interval else None
 
 
 def to_json(row: Row) -> RowJson:
-    """A row as `--json` has it. Times are milliseconds, memory bytes."""
+    """A row as `--json` has it."""
     opened = row.opened
-    row_json = {
+    measured: _Measured = {
         "model": str(row.job.model),
         "name": row.job.shown or row.job.model.name,
         "backend": row.job.backend,
@@ -270,7 +241,7 @@ def to_json(row: Row) -> RowJson:
         "profile_reason": row.profile_reason or None,
         "notes": row.notes,
     }
-    return cast("RowJson", row_json)
+    return cast(RowJson, measured)
 
 
 COLUMNS = (
@@ -281,12 +252,20 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def measured_on(row: RowJson, machine: MachineJson) -> RowJson:
+    """The row of a measurement on another machine, with its description."""
+    moved = row.copy()
+    moved["measured_elsewhere"] = True
+    moved["machine"] = machine
+    return moved
+
+
 def to_csv_row(data: RowJson) -> list[Any]:
-    """A row of to_json flattened to COLUMNS; what was not measured is empty."""
-    low, high = data.get("p50_interval_ms") or (None, None)
-    memory, placement, parity = data["memory"] or Memory(), data["placement"] or {}, data["parity"]
-    kinds = placement.get("shares", {})
-    flat = {
+    """A row flattened to COLUMNS; a value that was not measured is empty."""
+    low, high = data["p50_interval_ms"] or (None, None)
+    memory, placement, parity = data["memory"] or Memory(), data["placement"], data["parity"]
+    kinds = placement["shares"] if placement else {}
+    flat: dict[str, Any] = {
         **data,
         "p50_low_ms": low,
         "p50_high_ms": high,
@@ -295,18 +274,18 @@ def to_csv_row(data: RowJson) -> list[Any]:
         "placed_ops": _shares(kinds, "ops"),
         "placed_macs": _shares(kinds, "macs"),
         "max_abs": parity["max_abs"] if parity else None,
-        "notes": "; ".join(data.get("notes") or ()),
+        "notes": "; ".join(data["notes"]),
     }
     values = (flat.get(column) for column in COLUMNS)
     return ["" if value is None else f"{value:.6g}" if isinstance(value, float) else value for value in values]
 
 
-def _shares(kinds: Mapping[str, Mapping[str, float | None]], what: str) -> str:
+def _shares(kinds: Mapping[str, Share], what: Literal["ops", "macs"]) -> str:
     return " ".join(f"{kind} {share[what]:.3f}" for kind, share in kinds.items() if share[what] is not None)
 
 
 def worst_drift(medians: Sequence[float]) -> float:
-    """How much slower (over 0) or faster the last third of the rounds was than the first, as a share.
+    """How much slower (above 0) or faster (below 0) the last third of the rounds was than the first, as a share.
 
     >>> worst_drift([1.0, 1.0, 1.0, 1.2, 1.3, 1.3])
     0.3

@@ -1,7 +1,7 @@
-"""Measure rows in turns: open each in its own process, warm up, then time all in rounds until each is known well enough.
+"""Time rows in turns: open each in its own process, warm up, then visit all of them in rounds until each is known well enough.
 
-Models are not timed one after the other: a disturbance of one second would then affect only one of them. Every round
-visits every unfinished row, in a random order.
+Models are not timed one after the other, because a disturbance of a second would then affect only one of them. Every round
+visits every row that is not done, in a new random order.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from edgetl.commands.bench.child import Child, ChildFailed
-from edgetl.commands.bench.disturbance import Watch
-from edgetl.commands.bench.rows import Disturbance, Job, Row
+from edgetl.commands.bench.disturbance import Disturbance, Watch
+from edgetl.commands.bench.rows import Job, Row
 from edgetl.core.stats import paired_ratio_interval
 from edgetl.runtimes.catalogue import BACKENDS
 
-# Six rounds are the fewest that enclose a median with 95%.
+# A 95% interval of a median needs at least six rounds.
 _LEAST_ROUNDS = 8
-# A bootstrap of fewer pairs is narrower than the truth.
+# A bootstrap of fewer pairs gives too narrow an interval.
 _LEAST_PAIRS = 20
 _LEAD_RUNS = 2
-# A warm-up has settled when two consecutive visits differ by less than this share, and are long enough to compare.
+# A warm-up has settled when two consecutive visits differ by less than this share, and are long enough.
 _SETTLED = 0.03
 
 
 @dataclass(frozen=True)
 class Settings:
-    """seconds: of timed runs per row, at most. width: of the median's 95% interval over the median, at which a row is done.
-    visit_s: how long one visit to a row is. warmup_s: at most."""
+    """seconds: limit for the timed runs of one row. width: a row is done when its 95% interval is narrower than this share of
+    the median. visit_s: length of one visit to a row. warmup_s: limit. paired: two rows, timed until their ratio is known."""
 
     seconds: float = 10.0
     width: float = 0.02
@@ -40,18 +41,25 @@ class Settings:
     memory_bytes: int = 2**34
     allow_fallback: bool = False
     profile_runs: int = 0
-    cores: Mapping[int, list[int]] = field(default_factory=dict)  # threads -> the processors to keep to
+    cores: Mapping[int, list[int]] = field(default_factory=dict)  # threads -> the processors to run on
     seed: int = 0
-    # Two rows in pairs: both continue until the ratio of their medians is known as well.
     paired: bool = False
 
 
-# Called on every visit: (activity, the row, number of rows done, number of rows).
+# Called before every visit with (activity, row, number of rows done, number of rows).
 OnVisit = Callable[[str, Row, int, int], None]
 
 
-def measure(jobs: Sequence[Job], settings: Settings, on_visit: OnVisit) -> tuple[list[Row], Disturbance, bool]:
-    """(one row per job in their order, what disturbed the machine meanwhile, whether Ctrl-C interrupted it)."""
+class Measured(NamedTuple):
+    """rows: one per job, in their order. interrupted: by Ctrl-C."""
+
+    rows: list[Row]
+    disturbance: Disturbance
+    interrupted: bool
+
+
+def measure(jobs: Sequence[Job], settings: Settings, on_visit: OnVisit) -> Measured:
+    """Measure all jobs. Ctrl-C ends the measurement and keeps the rows as they are."""
     rows = [Row(job) for job in jobs]
     watch = Watch()
     interrupted = False
@@ -73,7 +81,7 @@ def measure(jobs: Sequence[Job], settings: Settings, on_visit: OnVisit) -> tuple
         watch.end(rows)
     for row in rows:
         watch.note_row(row)
-    return rows, watch.summary(), interrupted
+    return Measured(rows, watch.summary(), interrupted)
 
 
 def _interrupted(rows: list[Row], settings: Settings) -> None:
@@ -90,15 +98,16 @@ def _interrupted(rows: list[Row], settings: Settings) -> None:
 def _open(row: Row, child: Child, settings: Settings) -> bool:
     job = row.job
     try:
-        row.opened = child.ask(
-            "open",
+        row.opened = child.open(
+            {
+                "model": str(job.model),
+                "backend": job.backend,
+                "threads": job.threads,
+                "allow_fallback": settings.allow_fallback,
+                "input": job.images,
+                "cores": settings.cores.get(job.threads),
+            },
             timeout_s=settings.timeout_s,
-            model=str(job.model),
-            backend=job.backend,
-            threads=job.threads,
-            allow_fallback=settings.allow_fallback,
-            input=dict(job.images),
-            cores=settings.cores.get(job.threads),
         )
     except ChildFailed as failure:
         row.fail(failure.kind, failure.reason)
@@ -135,26 +144,26 @@ def _rounds(rows: list[Row], children: dict[int, Child], settings: Settings, on_
 
 
 def _warm_up(row: Row, child: Child, settings: Settings) -> int:
-    """Run until two consecutive visits agree; return the number of runs per visit."""
+    """Run until two consecutive visits agree; returns the number of runs per visit."""
     spent, count, last = 0.0, 1, 0.0
     while True:
-        answer = child.ask("time", timeout_s=settings.timeout_s, runs=count, lead=0)
+        answer = child.time(runs=count, lead=0, timeout_s=settings.timeout_s)
         took = statistics.median(answer["times_ms"])
         row.warmup_runs += count + 1
         row.warmup_s = spent = spent + sum(answer["times_ms"]) / 1e3 + answer["lead_s"]
-        # However short the time limit, it must leave room for more rounds than an interval needs.
+        # Even a short time limit must leave time for more rounds than an interval needs.
         least = _LEAST_PAIRS if settings.paired else _LEAST_ROUNDS
         visit_ms = 1e3 * min(settings.visit_s, settings.seconds / (least + 2))
-        wanted: int = max(1, min(1000, round(visit_ms / max(took, 1e-3))))
-        settled = last > 0 and abs(took / last - 1) < _SETTLED and count >= wanted / 2
+        runs = max(1, min(1000, round(visit_ms / max(took, 1e-3))))
+        settled = last > 0 and abs(took / last - 1) < _SETTLED and count >= runs / 2
         if settled or spent >= settings.warmup_s:
             row.process_s.append(answer["process_s"])
-            return wanted
-        count, last = wanted, took
+            return runs
+        count, last = runs, took
 
 
 def _visit(row: Row, child: Child, runs: int, settings: Settings) -> None:
-    answer = child.ask("time", timeout_s=settings.timeout_s, runs=runs, lead=min(_LEAD_RUNS, runs))
+    answer = child.time(runs=runs, lead=min(_LEAD_RUNS, runs), timeout_s=settings.timeout_s)
     row.warmup_runs += min(_LEAD_RUNS, runs) + 1
     row.warmup_s += answer["lead_s"]
     row.rounds.append(answer["times_ms"])
@@ -165,11 +174,11 @@ def _visit(row: Row, child: Child, runs: int, settings: Settings) -> None:
 
 def _done(row: Row, settings: Settings) -> bool:
     narrow = len(row.rounds) >= _LEAST_ROUNDS and row.relative_width() < settings.width
-    # Twice in a row: the first narrow interval is often luck.
+    # Required twice in a row: the first narrow interval is often luck.
     if narrow and row.looked_narrow:
         row.stopped = "interval"
     elif row.seconds >= settings.seconds * (1 if len(row.rounds) >= _LEAST_ROUNDS else 3):
-        # A machine that slowed down since the warm-up still gets as many rounds as an interval needs.
+        # If the machine became slower since the warm-up, allow more time for the rounds that an interval needs.
         row.stopped = "time limit"
     row.looked_narrow = narrow
     return bool(row.stopped)
@@ -189,40 +198,38 @@ def _pair_done(rows: list[Row], settings: Settings) -> bool:
 
 
 def _afterwards(row: Row, child: Child, settings: Settings) -> None:
-    """Where its ops ran, its memory, its slowest ops. A failure here leaves what was timed."""
+    """Where the ops ran, the memory, the slowest ops. A failure here keeps the timed runs."""
     try:
-        answer = child.ask("placement", timeout_s=settings.timeout_s)
-        row.memory, row.placement = answer["memory"], answer["placement"]
+        placed = child.placement(timeout_s=settings.timeout_s)
+        row.memory, row.placement = placed["memory"], placed["placement"]
         if settings.profile_runs:
-            profiled = child.ask(
-                "profile", timeout_s=settings.timeout_s, runs=settings.profile_runs, backend=row.job.backend
-            )
+            profiled = child.profile(runs=settings.profile_runs, backend=row.job.backend, timeout_s=settings.timeout_s)
             row.profile, row.profile_reason = profiled["profile"], profiled.get("reason", "")
     except ChildFailed as failure:
-        row.notes.append(f"after it was timed: {failure.reason}")
+        row.notes.append(f"failed after the timed runs: {failure.reason}")
     _place(row, settings)
 
 
 def _place(row: Row, settings: Settings) -> None:
-    """Check that it ran on the requested kind of device, by the backend's own executor."""
-    asked, executor = BACKENDS[row.job.backend].device, row.opened.get("executor") or ""
+    """Decide whether the model ran on the backend's kind of device, with the backend's own executor."""
+    device, executor = BACKENDS[row.job.backend].device, row.opened.get("executor") or ""
     if row.placement is None:
-        # This check exists for accelerators that silently hand ops back to the CPU.
-        if settings.allow_fallback or asked != "cpu":
+        # An accelerator may leave ops to the processor without saying so: an unknown placement is no success.
+        if settings.allow_fallback or device != "cpu":
             row.status = "fallback"
-            row.notes.append("where it ran is not known")
+            row.notes.append("it is unknown where its ops ran")
         return
-    share = row.placement["shares"].get(asked, {"ops": 0.0})["ops"]
+    share = row.placement["shares"][device]["ops"] if device in row.placement["shares"] else 0.0
     own = row.placement["ops"].get(executor, 0) if executor else sum(row.placement["ops"].values())
     if share == 1.0 and own:
         total = sum(row.placement["ops"].values()) + row.placement["unknown"]
         if own < total:
-            row.notes.append(f"{own} of its {total} ops were {executor}'s, the others the processor's plain kernels")
+            row.notes.append(f"{own} of its {total} ops ran in {executor}, the others in the runtime's own kernels")
         return
     reason = (
-        f"only {share:.0%} of its ops ran on the {asked.upper()}"
+        f"only {share:.0%} of its ops ran on the {device.upper()}"
         if share < 1.0
-        else f"none of its ops was {executor}'s"
+        else f"none of its ops ran in {executor}"
     )
     if settings.allow_fallback:
         row.status = "fallback"
@@ -232,7 +239,7 @@ def _place(row: Row, settings: Settings) -> None:
 
 
 def rounds_of_two(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
-    """The medians of the rounds that both rows were visited in, in pairs."""
+    """Medians of the rounds that visited both rows: two lists of the same length."""
     first, second = (row.medians() for row in rows)
     count = min(len(first), len(second))
     return first[:count], second[:count]

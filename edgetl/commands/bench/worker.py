@@ -1,7 +1,7 @@
-"""The child's side of a row: opens one model and runs it on request.
+"""The child's side of a row: opens one model and runs it on request (protocol.py).
 
-Requests come as lines of JSON on stdin, answers go as lines of JSON to what was stdout; everything that libraries print
-goes to stderr. Nothing that an answer does not need is imported: what is measured is the runtime's memory and time.
+Requests are lines of JSON on stdin, answers are lines of JSON on stdout; whatever libraries print goes to stderr. A module
+is imported only when an answer needs it, because the memory and time of this process are the measurement.
 """
 
 from __future__ import annotations
@@ -14,22 +14,20 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edgetl.commands.bench.protocol import (
+    Failure,
+    Images,
+    Opened,
+    OpenRequest,
+    Placed,
+    Profiled,
+    ProfileRequest,
+    Timed,
+    TimeRequest,
+)
 from edgetl.core.child import answers_to_parent, end_with_parent
-
-if TYPE_CHECKING:
-    # Not imported when it runs: what is measured is the runtime's memory and time.
-    from edgetl.commands.bench.protocol import (
-        Failure,
-        Opened,
-        OpenRequest,
-        Placed,
-        Profiled,
-        ProfileRequest,
-        Timed,
-        TimeRequest,
-    )
 
 _MODEL_IMAGES, _MOST_ANSWERS = 4, 10_000
 
@@ -42,7 +40,7 @@ class _Worker:
         self.visits = 0
 
     def open(self, request: OpenRequest) -> Opened:
-        """Load, first inference, and the outputs for a few images."""
+        """Load the model, time its first run, and return its answers for a few images."""
         pinned = _pin(request["cores"])
         from edgetl.core.machine import installed_version
         from edgetl.runtimes import load_runtime, open_session, simulated, unavailable
@@ -62,7 +60,7 @@ class _Worker:
         load_ms = 1e3 * (time.perf_counter() - begun)
         loaded_bytes = _memory("VmRSS")
         self.images = _images(request["input"], self.session.input_shape)
-        # The memory of photos and their decoder does not belong to the model.
+        # Photos and their decoder do not count as the model's memory.
         self.before_bytes += max(0, _memory("VmRSS") - loaded_bytes)
         begun = time.perf_counter()
         first = self.session.run(self.images[:1])
@@ -76,7 +74,7 @@ class _Worker:
             "first_ms": first_ms,
             "input_shape": list(self.session.input_shape),
             "output_step": self.session.output_step,
-            # JSON has no NaN: None stands for a value that is not finite.
+            # JSON has no NaN and no infinity: None stands for them.
             "answers": [
                 [float(value) if math.isfinite(value) else None for value in answer.ravel()[:_MOST_ANSWERS]]
                 for answer in answers
@@ -89,9 +87,8 @@ class _Worker:
         }
 
     def time(self, request: TimeRequest) -> Timed:
-        """Milliseconds of each of `runs` runs, after `lead` that bring its weights back into the caches; the processor
-        time of the whole process for one run, of all its threads."""
-        # Another image each visit: nothing may be learned from always the same one.
+        """Time `runs` runs, after `lead` runs that bring the weights back into the caches."""
+        # A different image on each visit: the processor must not learn a single one.
         self.visits += 1
         begun_s = time.perf_counter()
         at = self.visits % len(self.images)
@@ -114,8 +111,8 @@ class _Worker:
             "lead_s": lead_s,
         }
 
-    def placement(self, request: Mapping[str, object]) -> Placed:
-        """Peak memory first: finding out where ops ran may open the model once more."""
+    def placement(self, request: Mapping[str, Any]) -> Placed:
+        """Peak memory, read first because finding out where ops ran may open the model once more; then the placement."""
         peak = _memory("VmHWM")
         return {
             "memory": {"peak_bytes": peak, "model_bytes": max(0, peak - self.before_bytes)} if peak else {},
@@ -123,18 +120,18 @@ class _Worker:
         }
 
     def profile(self, request: ProfileRequest) -> Profiled:
-        """Ops by time, or None and why not."""
+        """The slowest ops, or None and the reason."""
         if not hasattr(self.session, "profile"):
-            return {"profile": None, "reason": f"{request['backend']} does not report times of single ops"}
+            return {"profile": None, "reason": f"{request['backend']} does not report the times of single ops"}
         return {"profile": self.session.profile(request["runs"])[:200]}
 
-    def close(self, request: Mapping[str, object]) -> dict[str, object]:
-        """Let go."""
+    def close(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Close the model."""
         self.session.close()
         return {}
 
 
-def _images(source: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
+def _images(source: Images, shape: tuple[int, ...]) -> Any:
     """float32 [n, h, w, 3], normalized: photos through a contract, or uniform random numbers in [-1, 1]."""
     import numpy as np
 
@@ -144,7 +141,7 @@ def _images(source: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
     from edgetl.tasks.photos.contract import Normalization, View
     from edgetl.tasks.photos.decode import load_view
 
-    contract = source["contract"]
+    contract = source.get("contract")
     if contract is None:
         normalization, view = Normalization((127.5,) * 3, (127.5,) * 3), View(int(shape[1]), "stretch", 1.0)
     else:
@@ -156,7 +153,7 @@ def _images(source: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
 
 
 def _memory(what: str) -> int:
-    """VmRSS (now) or VmHWM (at most so far) of this process in bytes; 0 where the system does not report it."""
+    """VmRSS (now) or VmHWM (at most so far) of this process in bytes; 0 if the system does not report it."""
     try:
         text = Path("/proc/self/status").read_text()
     except OSError:
@@ -183,7 +180,7 @@ def main() -> None:
         request = json.loads(line)
         try:
             answer = getattr(worker, request["do"])(request)
-        except Exception as error:  # noqa: BLE001 - whatever a runtime raises, the parent reports it
+        except Exception as error:  # noqa: BLE001 - the parent reports whatever a runtime raises
             answer = {"error": _failure(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

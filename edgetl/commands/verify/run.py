@@ -30,7 +30,7 @@ class Asked:
     """What the user wants to have verified, and how.
 
     photos: as for a build. backends: besides the default ones. max_drop_pp: None for the target's budget of a bundle, and for no
-    limit of files alone. diagnose: None for: where accuracy is off. answers: a CSV with an app's answers (verify/answers.py).
+    limit of files alone. diagnose: None for: where accuracy is off. answers: a CSV with an app's answers (commands/verify/answers.py).
     """
 
     photos: str

@@ -1,199 +1,226 @@
-"""Notes on what disturbed a measurement. The system's files are planted: no test depends on how busy this machine is."""
+"""What disturbs a measurement is reported, from planted figures: nothing here depends on how busy this machine is."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edgetl.commands.bench import disturbance
-from edgetl.commands.bench.disturbance import Watch, cores_by_speed, governors
+from edgetl.commands.bench.disturbance import Counts, Watch, cores_by_speed, governors, read_counts
 from edgetl.commands.bench.rows import Job, Row
+from edgetl.core import machine
 
-CORES = 4
-
-
-@pytest.fixture
-def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty root folder whose proc/ and sys/ are read instead of the machine's own; 4 processors, 100 ticks per second."""
-
-    def planted(path: str) -> Path:
-        return tmp_path / path.lstrip("/")
-
-    monkeypatch.setattr(disturbance, "Path", planted)
-    monkeypatch.setattr(disturbance.os, "sched_getaffinity", lambda pid: set(range(CORES)), raising=False)
-    monkeypatch.setattr(disturbance.os, "sysconf", lambda name: 100)
-    monkeypatch.setattr(disturbance.os, "getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
-    monkeypatch.setattr(disturbance.machine, "cores", lambda: CORES)
-    return tmp_path
+TICKS = os.sysconf("SC_CLK_TCK")
+# Per processor: user, nice, system, idle, iowait, irq, softirq, steal, guest, guest_nice (proc(5)).
+STAT = """\
+cpu  999999 999999 999999 999999 999999 999999 999999 999999 0 0
+cpu0 1000 100 200 5000 700 30 20 400 11 12
+cpu1 2000 0 300 6000 800 0 50 600 0 0
+cpu10 77777 0 0 0 0 0 0 77777 0 0
+intr 123 4 5
+"""
 
 
-def plant(root: Path, path: str, text: str) -> None:
-    file = root / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+def planted(folder: Path, files: dict[str, object]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{content}\n")
+    return folder
 
 
-def plant_stat(root: Path, *ticks: str) -> None:
-    """ticks: of each processor: user nice system idle iowait irq softirq steal."""
-    lines = [f"cpu{i} {each} 0 0" for i, each in enumerate(ticks)]
-    plant(root, "proc/stat", "\n".join(["cpu  9 9 9 9 9 9 9 9 0 0", *lines, "intr 5 0", ""]))
+# ---- /proc/stat ----
 
 
-def watched(root: Path, monkeypatch: pytest.MonkeyPatch, *, before: str, after: str, took_s: float = 10.0,
-            ours_s: float = 0.0) -> dict[str, object]:  # fmt: skip
-    """The summary of a watch during which processor 0's ticks went from `before` to `after`."""
-    clock = iter((100.0, 100.0 + took_s))
-    monkeypatch.setattr(disturbance.time, "monotonic", lambda: next(clock))
-    watch = Watch()
-    plant_stat(root, before)
-    watch.begin()
-    plant_stat(root, after)
-    watch.end([Row(Job(Path("net.tflite"), "litert-cpu", 1), process_s=[3.0, 3.0 + ours_s])])
-    return watch.summary()
+def test_counts_sum_the_work_of_the_allowed_processors_only(tmp_path: Path) -> None:
+    counts = read_counts(planted(tmp_path, {"stat": STAT}) / "stat", cores=[0, 1])
+    assert counts is not None
+    # Neither idle nor waiting for a disk is work; stolen time is not either.
+    assert counts.busy_s == (1000 + 100 + 200 + 30 + 20 + 2000 + 300 + 50) / TICKS
+    assert counts.stolen_s == (400 + 600) / TICKS
 
 
-# --- counts --------------------------------------------------------------------------------------------------------
+def test_the_name_of_a_processor_is_compared_as_a_whole(tmp_path: Path) -> None:
+    counts = read_counts(planted(tmp_path, {"stat": STAT}) / "stat", cores=[1])
+    assert counts is not None and counts.stolen_s == 600 / TICKS, "cpu10 is not cpu1"
 
 
-def test_counts_are_sums_of_seconds_over_the_processors_without_idle_and_waiting(system):
-    plant_stat(system, "100 200 300 9999 9999 10 20 50", "100 0 0 9999 9999 0 0 150")
-    found = disturbance._counts()
-    assert found is not None
-    assert (found.busy_s, found.stolen_s) == (7.3, 2.0)
+@pytest.mark.parametrize(
+    "text",
+    ["", "cpu  1 2 3 4 5 6 7 8\n", "cpu0 1 2 three 4 5 6 7 8\n", "cpu0 1 2 3\n"],
+    ids=["empty", "no processor of ours", "not a number", "an old kernel without stolen time"],
+)
+def test_counts_that_cannot_be_read_are_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stat").write_text(text)
+    assert read_counts(tmp_path / "stat", cores=[0]) is None
 
 
-def test_counts_leave_out_processors_that_this_process_may_not_use(system, monkeypatch):
-    plant_stat(system, "100 0 0 0 0 0 0 0", "700 0 0 0 0 0 0 0")
-    monkeypatch.setattr(disturbance.os, "sched_getaffinity", lambda pid: {0}, raising=False)
-    found = disturbance._counts()
-    assert found is not None and found.busy_s == 1.0
+def test_a_system_without_proc_has_no_counts(tmp_path: Path) -> None:
+    assert read_counts(tmp_path / "none", cores=[0]) is None
 
 
-@pytest.mark.parametrize("text", [None, "", "cpu0 one two\n", "cpu0 1 2\n"], ids=["absent", "empty", "words", "short"])
-def test_an_unreadable_proc_stat_gives_no_counts(system, text):
-    if text is not None:
-        plant(system, "proc/stat", text)
-    assert disturbance._counts() is None
+# ---- /sys/devices/system/cpu ----
 
 
-# --- governors and cores -------------------------------------------------------------------------------------------
+def test_governors_are_sorted_and_each_is_listed_once(tmp_path: Path) -> None:
+    policies = {"cpu0": "schedutil", "cpu1": "performance", "cpu2": "schedutil"}
+    files = {f"{name}/cpufreq/scaling_governor": policy for name, policy in policies.items()}
+    assert governors(planted(tmp_path, {**files, "cpufreq/scaling_governor": "not a processor"})) == [
+        "performance",
+        "schedutil",
+    ]
+    assert governors(tmp_path / "none") == []
 
 
-def test_governors_are_named_once_each(system):
-    assert governors() == []
-    for i, name in enumerate(("schedutil", "performance", "schedutil")):
-        plant(system, f"sys/devices/system/cpu/cpu{i}/cpufreq/scaling_governor", f"{name}\n")
-    assert governors() == ["performance", "schedutil"]
+def test_big_cores_come_before_little_ones(tmp_path: Path) -> None:
+    capacities = [446, 446, 1024, 871]
+    cpus = planted(tmp_path, {f"cpu{i}/cpu_capacity": capacity for i, capacity in enumerate(capacities)})
+    assert cores_by_speed(cpus, cores=[0, 1, 2, 3]) == [2, 3, 0, 1]
+    assert cores_by_speed(cpus, cores=[0, 3]) == [3, 0], "only processors that this process may run on"
 
 
-def test_cores_without_facts_are_in_order_of_their_numbers(system):
-    assert cores_by_speed() == [0, 1, 2, 3]
+def test_the_clock_decides_where_no_capacity_is_known(tmp_path: Path) -> None:
+    clocks = {0: 1_800_000, 1: 2_400_000}
+    cpus = planted(tmp_path, {f"cpu{i}/cpufreq/cpuinfo_max_freq": clock for i, clock in clocks.items()})
+    assert cores_by_speed(cpus, cores=[0, 1]) == [1, 0]
 
 
-@pytest.mark.parametrize("name", ["cpu_capacity", "cpufreq/cpuinfo_max_freq"])
-def test_big_cores_come_first(system, name):
-    for core, speed in enumerate((400, 400, 1024, 1024)):
-        plant(system, f"sys/devices/system/cpu/cpu{core}/{name}", f"{speed}\n")
-    assert cores_by_speed() == [2, 3, 0, 1]
+@pytest.mark.parametrize(("pairs", "order"), [(("0,2", "1,3"), [0, 1, 2, 3]), (("0-1", "2-3"), [0, 2, 1, 3])])
+def test_second_hardware_threads_come_last(tmp_path: Path, pairs: tuple[str, str], order: list[int]) -> None:
+    listed = {int(core): pair for pair in pairs for core in pair.replace("-", ",").split(",")}
+    cpus = planted(tmp_path, {f"cpu{core}/topology/thread_siblings_list": pair for core, pair in listed.items()})
+    assert cores_by_speed(cpus, cores=[0, 1, 2, 3]) == order
 
 
-@pytest.mark.parametrize(("lists", "order"), [
-    (("0-1", "0-1", "2-3", "2-3"), [0, 2, 1, 3]),
-    (("0,2", "1,3", "0,2", "1,3"), [0, 1, 2, 3]),
-    (("0,1", "0,1", "2,3", "2,3"), [0, 2, 1, 3]),
-], ids=["ranges", "split", "pairs"])  # fmt: skip
-def test_second_hardware_threads_come_last(system, lists, order):
-    for core, text in enumerate(lists):
-        plant(system, f"sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list", f"{text}\n")
-    assert cores_by_speed() == order
+def test_without_facts_the_processors_keep_the_order_of_their_numbers(tmp_path: Path) -> None:
+    assert cores_by_speed(tmp_path, cores=[3, 0, 10]) == [0, 3, 10]
 
 
-# --- the watch -----------------------------------------------------------------------------------------------------
+# ---- Watch ----
 
 
-def test_a_quiet_machine_is_reported_without_a_warning(system, monkeypatch):
-    found = watched(system, monkeypatch, before="0 0 0 0 0 0 0 0", after="1000 0 0 0 0 0 0 0", ours_s=10.0)
-    assert (found["timed_for_s"], found["others_cores"], found["stolen_share"]) == (10.0, 0.0, 0.0)
-    assert (found["warnings"], found["load_before"], found["governors"]) == ([], 0.0, None)
+def watch(*counts: Counts | None, load: float | None = 0.0, policies: tuple[str, ...] = ("performance",)) -> Watch:
+    """A Watch of four processors that reads these counts, one after the other."""
+    source: Iterator[Counts | None] = iter(counts)
+    return Watch(counts=lambda: next(source), load=lambda: load, policies=lambda: list(policies), cores=4)
 
 
-def test_processors_that_others_kept_busy_are_reported_without_our_own(system, monkeypatch):
-    found = watched(system, monkeypatch, before="0 0 0 0 0 0 0 0", after="1500 0 500 0 0 0 0 0", ours_s=5.0)
-    assert found["others_cores"] == 1.5
-    assert found["warnings"] == ["other programs kept 1.5 of 4 processors busy meanwhile"]
+def row(process_s: tuple[float, ...] = (), **changes: object) -> Row:
+    return Row(Job(Path("net.tflite"), "litert-cpu", 1), process_s=list(process_s), **changes)  # type: ignore[arg-type]
 
 
-def test_stolen_time_is_a_share_of_all_processors(system, monkeypatch):
-    found = watched(system, monkeypatch, before="0 0 0 0 0 0 0 40", after="0 0 0 0 0 0 0 240")
-    assert found["stolen_share"] == 0.05
-    assert found["warnings"] == ["5% of the processors' time was stolen by other virtual machines"]
+def test_load_of_other_programs_is_the_work_that_was_not_ours() -> None:
+    watched = watch(Counts(100.0, 0.0, 50.0), Counts(128.0, 0.0, 60.0))
+    watched.begin()
+    watched.end([row((3.0, 9.0, 11.0)), row((1.0, 3.0)), row()])
+    summary = watched.summary()
+    # 28 s of work in 10 s on the clock, of which 8 s and 2 s were ours.
+    assert (summary["timed_for_s"], summary["others_cores"], summary["stolen_share"]) == (10.0, 1.8, 0.0)
+    assert summary["warnings"] == ["other programs kept 1.8 of 4 processors busy during the measurement"]
 
 
-def test_a_watch_shorter_than_the_kernel_counts_well_reports_no_shares(system, monkeypatch):
-    found = watched(system, monkeypatch, before="0 0 0 0 0 0 0 0", after="900 0 0 0 0 0 0 900", took_s=0.4)
-    assert set(found) == {"load_before", "governors", "warnings"} and found["warnings"] == []
+def test_our_own_load_is_no_disturbance() -> None:
+    watched = watch(Counts(0.0, 0.0, 0.0), Counts(39.0, 0.0, 10.0))
+    watched.begin()
+    watched.end([row((0.0, 38.0))])
+    assert watched.summary()["warnings"] == []
+    assert watched.summary()["others_cores"] == pytest.approx(0.1)
 
 
-def test_the_first_end_counts(system, monkeypatch):
-    clock = iter((0.0, 10.0, 20.0))
-    monkeypatch.setattr(disturbance.time, "monotonic", lambda: next(clock))
-    plant_stat(system, "0 0 0 0 0 0 0 0")
-    watch = Watch()
-    watch.begin()
-    watch.end([])
-    watch.end([])
-    assert watch.summary()["timed_for_s"] == 10.0
+def test_stolen_time_is_a_share_of_all_processors() -> None:
+    watched = watch(Counts(0.0, 7.0, 0.0), Counts(0.0, 9.0, 10.0))
+    watched.begin()
+    watched.end([])
+    assert watched.summary()["stolen_share"] == 0.05
+    assert watched.summary()["warnings"] == ["other virtual machines took 5% of the processors' time"]
 
 
-def test_a_load_before_the_measurement_is_a_warning(system, monkeypatch):
-    monkeypatch.setattr(disturbance.os, "getloadavg", lambda: (2.5, 0.0, 0.0), raising=False)
-    found = Watch().summary()
-    assert found["load_before"] == 2.5 and "the load was 2.5 before it began" in found["warnings"]
-    monkeypatch.setattr(disturbance.os, "getloadavg", lambda: (1.9, 0.0, 0.0), raising=False)
-    assert Watch().summary()["warnings"] == []
+@pytest.mark.parametrize(
+    "counts",
+    [(None, None), (Counts(0.0, 0.0, 0.0), None), (Counts(0.0, 0.0, 0.0), Counts(99.0, 9.0, 0.4))],
+    ids=["unknown", "unknown at the end", "too short for counts in hundredths of a second"],
+)
+def test_what_cannot_be_known_is_missing_and_not_zero(counts: tuple[Counts | None, Counts | None]) -> None:
+    watched = watch(*counts)
+    watched.begin()
+    watched.end([])
+    assert watched.summary() == {"load_before": 0.0, "governors": ["performance"], "warnings": []}
 
 
-@pytest.mark.parametrize(("names", "warned"), [(["performance"], False), (["powersave"], True),
-                                               (["performance", "powersave"], True), ([], False)])  # fmt: skip
-def test_a_frequency_policy_other_than_performance_is_a_warning(system, monkeypatch, names, warned):
-    monkeypatch.setattr(disturbance, "governors", lambda: names)
-    found = Watch().summary()
-    assert found["governors"] == (names or None)
-    assert bool([text for text in found["warnings"] if ", ".join(names) in text and "policy" in text]) is warned
+def test_only_the_first_end_counts() -> None:
+    watched = watch(Counts(0.0, 0.0, 0.0), Counts(0.0, 0.0, 10.0), Counts(400.0, 0.0, 110.0))
+    watched.begin()
+    watched.end([])
+    watched.end([])
+    assert watched.summary()["timed_for_s"] == 10.0, "opening and closing models is not part of the timing"
 
 
-# --- notes of a row ------------------------------------------------------------------------------------------------
+def test_an_end_without_a_beginning_reports_nothing() -> None:
+    watched = watch(Counts(0.0, 0.0, 10.0))
+    watched.end([])
+    assert "timed_for_s" not in watched.summary()
 
 
-def row_of(rounds: list[float], *, threads: int = 1, busy: float = 1.0, device: str = "Some CPU") -> Row:
-    """rounds: the time of each round's two runs, ms. busy: the share of it that the processor worked."""
-    row = Row(Job(Path("net.tflite"), "litert-cpu", threads), rounds=[[ms, ms] for ms in rounds])
-    row.processor_ms = [busy * ms for ms in rounds]
-    row.opened = {"device": device}
-    return row
+@pytest.mark.parametrize(("load", "warned"), [(2.0, False), (2.1, True), (None, False)])
+def test_a_load_above_half_of_the_processors_is_a_warning(load: float | None, warned: bool) -> None:
+    summary = watch(load=load).summary()
+    assert summary["load_before"] == load
+    assert [text.startswith("the load average was 2.1") for text in summary["warnings"]] == [True] * warned
 
 
-@pytest.mark.parametrize(("rounds", "notes"), [
-    ([10.0] * 6, []),
-    ([10.0] * 4 + [10.4] * 2, []),
-    ([10.0] * 4 + [12.0] * 2, ["20% slower at the end than at the beginning"]),
-    ([10.0] * 4 + [8.0] * 2, ["20% faster at the end than at the beginning"]),
-    ([10.0] * 3 + [20.0] * 2, []),
-], ids=["steady", "below the limit", "slower", "faster", "too few rounds"])  # fmt: skip
-def test_drift_is_noted_beyond_its_limit(system, monkeypatch, rounds, notes):
-    monkeypatch.setattr(disturbance.machine, "processor", lambda: "Some CPU")
-    row = row_of(rounds)
-    Watch().note_row(row)
-    assert row.notes == notes
+@pytest.mark.parametrize(
+    ("policies", "warned"), [((), False), (("performance",), False), (("performance", "powersave"), True)]
+)
+def test_a_policy_that_changes_clocks_is_a_warning(policies: tuple[str, ...], warned: bool) -> None:
+    summary = watch(policies=policies).summary()
+    assert summary["governors"] == (list(policies) or None)
+    assert [text for text in summary["warnings"] if "performance, powersave" in text] == summary["warnings"]
+    assert bool(summary["warnings"]) == warned
 
 
-@pytest.mark.parametrize(("changes", "noted"), [
-    ({"busy": 0.7}, True), ({"busy": 0.96}, False), ({"busy": 0.7, "threads": 2}, False),
-    ({"busy": 0.7, "device": "Some GPU"}, False),
-], ids=["waited", "hardly waited", "two threads", "a GPU"])  # fmt: skip
-def test_waiting_for_the_processor_is_noted_of_one_thread_on_the_processor(system, monkeypatch, changes, noted):
-    monkeypatch.setattr(disturbance.machine, "processor", lambda: "Some CPU")
-    row = row_of([10.0] * 6, **changes)
-    Watch().note_row(row)
-    assert row.notes == (["30% of the time waiting for the processor"] if noted else [])
+# ---- notes of rows ----
+
+
+def noted(**changes: object) -> list[str]:
+    changed = row(**changes)  # type: ignore[arg-type]
+    watch().note_row(changed)
+    return changed.notes
+
+
+@pytest.mark.parametrize(
+    ("medians", "notes"),
+    [
+        ([1.0, 1.0, 1.1, 1.1, 1.2, 1.2], ["20% slower at the end than at the start"]),
+        ([1.0, 1.0, 0.9, 0.9, 0.8, 0.8], ["20% faster at the end than at the start"]),
+        ([1.0, 1.0, 2.0, 2.0, 1.04, 1.04], []),
+        ([1.0, 1.0, 1.0, 9.0, 9.0], []),
+    ],
+    ids=["slower", "faster", "a disturbance in the middle", "too few rounds"],
+)
+def test_drift_is_noted_on_its_row(medians: list[float], notes: list[str]) -> None:
+    assert noted(rounds=[[median] * 3 for median in medians]) == notes
+
+
+@pytest.mark.parametrize(
+    ("processor_ms", "device", "notes"),
+    [
+        (1.6, machine.processor(), ["20% of the time spent waiting for the processor"]),
+        (1.96, machine.processor(), []),
+        (0.1, "a GPU", []),
+    ],
+    ids=["waited", "hardly waited", "ran elsewhere"],
+)
+def test_waiting_for_the_processor_is_noted(processor_ms: float, device: str, notes: list[str]) -> None:
+    assert noted(rounds=[[2.0] * 4] * 6, processor_ms=[processor_ms] * 6, opened={"device": device}) == notes
+
+
+def test_with_several_threads_processor_time_does_not_show_waiting() -> None:
+    changed = Row(
+        Job(Path("net.tflite"), "litert-cpu", 2),
+        rounds=[[2.0] * 4] * 6,
+        processor_ms=[0.5] * 6,
+        opened={"device": machine.processor()},
+    )
+    watch().note_row(changed)
+    assert changed.notes == []

@@ -57,8 +57,8 @@ def test_a_row_of_the_device_is_judged_by_its_p90_interval(target, times, status
         ({"status": "fallback", "notes": ["only 3% of its ops ran on the GPU"]}, PI, "only 3%"),
         ({"status": "failed", "reason": "it crashed"}, PI, "it failed: it crashed"),
         ({"threads": 1000}, PI, "measured on 1000 threads"),
-        ({"threads": None}, PI, "on how many threads"),
-        ({"p90_interval_ms": None}, PI, "too little is known"),
+        ({"threads": None}, PI, "number of threads is unknown"),
+        ({"p90_interval_ms": None}, PI, "too few figures"),
     ],
     ids=["elsewhere", "row's own machine", "unknown", "nothing known", "fallback", "failed", "threads", "threads unknown", "no interval"],
 )  # fmt: skip
@@ -78,7 +78,7 @@ def test_an_imported_log_passes_only_with_the_device_s_name(target):
     assert only(latency_checks(read_log(text, source="x"), target, PI)).status == "unmeasured"
     check = only(latency_checks(read_log(text, source="x", device="Raspberry Pi 4 Model B"), target, LAPTOP))
     assert (check.status, check.measured, check.interval) == ("pass", None, (9.05, 9.8))
-    assert "as was said" in check.reason
+    assert "according to the user" in check.reason
     assert only(latency_checks(read_log(text, source="x", device="Raspberry Pi 5"), target, PI)).status == "unmeasured"
 
 

@@ -1,4 +1,4 @@
-"""What LiteRT's own tools print: benchmark_model (C++, since 2018) and benchmark_litert_model (Python).
+"""Read the output of LiteRT's own tools: benchmark_model (C++, since 2018) and benchmark_litert_model (Python).
 
 The lines are those of tensorflow/lite/tools/benchmark/benchmark_model.cc and delegate_provider, of
 tensorflow/core/util/stats_calculator.cc for the ops, and of ai_edge_litert/tools/benchmark_litert_model.py.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import cast
 
-from edgetl.commands.bench.logs.found import LogRun, add_times
-from edgetl.commands.bench.protocol import Memory, ProfiledOp
+from edgetl.commands.bench.logs.record import LoggedRun
+from edgetl.commands.bench.protocol import Memory, OpTime, PlacementJson
 from edgetl.core.words import printable
 from edgetl.runtimes.placement import Placement
 
 _MB = 2**20
-# logcat puts a time, two numbers and a tag before a line; the tool itself a level since 2021.
+# logcat puts a time, two numbers and a tag before each line; the tool itself a level, since 2021.
 _PREFIX = re.compile(
     r"^\s*(?:\d\d-\d\d\s+\d\d:\d\d:\d\d\.\d+\s+(?:\d+\s+\d+\s+)?)?"
     r"(?:[VDIWEF][ /]\s*\w+\s*(?:\(\s*\d+\))?\s*:\s*)?(?:(?:INFO|VERBOSE|WARNING|ERROR): ?)?"
@@ -40,7 +41,7 @@ _APPLIED = re.compile(r"Explicitly applied (\S+) delegate, and the model graph w
 _NOT_APPLIED = re.compile(r"Though (\S+) delegate is explicitly applied, the model graph will not be executed")
 _COLUMN = re.compile(r"\[([^\]]+)\]")
 _CPU_KERNELS = "LiteRT kernels"
-# A delegate's own name, or a part of it -> (how our own rows call it, what it runs on).
+# Part of a delegate's name -> (its name in our rows, the kind of device).
 _DELEGATES = {
     "xnnpack": ("XNNPACK", "cpu"),
     "gpu": ("GPU delegate", "gpu"),
@@ -56,7 +57,7 @@ _DELEGATES = {
 _ON = {"GPU": "gpu", "NNAPI": "npu", "HEXAGON": "npu", "COREML": "npu", "EXTERNAL": "npu"}
 
 
-def read_benchmark_model(text: str) -> Iterator[LogRun]:
+def read_benchmark_model(text: str) -> Iterator[LoggedRun]:
     """Every run of benchmark_model in a log."""
     for lines in _runs(text):
         run = _run(lines)
@@ -77,10 +78,11 @@ def _runs(text: str) -> Iterator[list[str]]:
     yield lines
 
 
-def _run(lines: list[str]) -> LogRun | None:
+def _run(lines: list[str]) -> LoggedRun | None:
+    """The run that these lines are from; None if there is none."""
     parameters: dict[str, str] = {}
     counts: list[dict[str, float]] = []
-    run: LogRun = {"tool": "benchmark_model", "notes": [], "faults": []}
+    run = LoggedRun("benchmark_model")
     memory: Memory = {}
     mean = warm = None
     failed = False
@@ -90,10 +92,10 @@ def _run(lines: list[str]) -> LogRun | None:
         elif match := _COUNT.match(line):
             counts.append({"count": int(match[1]), **{name: float(value) for name, value in _PAIR.findall(line)[1:]}})
         elif match := _SUMMARY.match(line):
-            run["load_ms"], run["first_ms"] = float(match[1]) / 1e3, float(match[2]) / 1e3
+            run.figures_ms |= {"load_ms": float(match[1]) / 1e3, "first_ms": float(match[2]) / 1e3}
             warm, mean = float(match[3]), float(match[4])
         elif match := _OLD_SUMMARY.match(line):
-            run["load_ms"], warm, mean = float(match[2]) / 1e3, float(match[1]), float(match[3])
+            run.figures_ms["load_ms"], warm, mean = float(match[2]) / 1e3, float(match[1]), float(match[3])
         elif match := _MEMORY.match(line):
             memory["model_bytes"] = round(float(match[1]) * _MB)
         elif match := _PEAK.match(line):
@@ -101,19 +103,19 @@ def _run(lines: list[str]) -> LogRun | None:
         failed = failed or line.startswith("Benchmarking failed")
     if not counts and mean is None and not failed:
         return None
-    run["model"] = parameters.get("graph")
-    run["threads"] = _threads(parameters)
-    run["memory"] = memory or None
+    run.model = parameters.get("graph")
+    run.threads = _threads(parameters)
+    run.memory = memory or None
     _place(run, parameters, lines)
     if failed:
-        run["status"], run["failure"], run["reason"] = "failed", "refused", _why_failed(lines)
+        run.status, run.failure, run.reason = "failed", "refused", _why_failed(lines)
         return run
     if mean is None:
-        run["lacks"] = "`Inference timings in us` line"
+        run.broken_off = "`Inference timings in us` line"
         return run
-    run["mean_ms"] = mean / 1e3
+    run.figures_ms["mean_ms"] = mean / 1e3
     _figures(run, counts, warm, mean)
-    run["profile"] = _ops(lines)
+    run.profile = _ops(lines)
     return run
 
 
@@ -124,69 +126,71 @@ def _threads(parameters: Mapping[str, str]) -> int | None:
     return None
 
 
-def _figures(run: LogRun, counts: list[dict[str, float]], warm: float | None, mean: float) -> None:
-    """The last count= line is of the runs that are timed, one before it of those that warm up."""
+def _figures(run: LoggedRun, counts: list[dict[str, float]], warm: float | None, mean: float) -> None:
+    """From the last `count=` line, which is of the timed runs; the one before it is of the warm-up."""
     if not counts:
         return
     timed = counts[-1]
-    run["runs"] = int(timed["count"])
+    run.runs = int(timed["count"])
     names = {"min": "min_ms", "max": "max_ms", "std": "std_ms", "p5": "p5_ms", "median": "p50_ms", "p95": "p95_ms"}
-    add_times(run, {ours: timed[name] / 1e3 for name, ours in names.items() if name in timed})
+    run.figures_ms |= {ours: timed[name] / 1e3 for name, ours in names.items() if name in timed}
     if "min" not in timed and "curr" in timed:
-        # All runs took the same, or there was one: then min, max and mean are not printed.
-        run["min_ms"] = run["max_ms"] = timed["curr"] / 1e3
+        # min, max and mean are not printed if all runs took the same time, or if there was one run.
+        run.figures_ms |= {"min_ms": timed["curr"] / 1e3, "max_ms": timed["curr"] / 1e3}
     if len(counts) > 1:
-        run["warmup_runs"] = int(counts[-2]["count"])
-    for told, one, doing in ((mean, timed, "timed"), (warm, counts[-2] if len(counts) > 1 else {}, "warm-up")):
+        run.warmup_runs = int(counts[-2]["count"])
+    for printed, one, doing in ((mean, timed, "timed"), (warm, counts[-2] if len(counts) > 1 else {}, "warm-up")):
         average = one.get("avg", one.get("curr"))
-        if told is not None and average is not None and abs(told - average) > 1e-5 * max(told, average):
-            run["faults"].append(f"the {doing} runs took {average:g} us on average, and {told:g} us")
+        if printed is not None and average is not None and abs(printed - average) > 1e-5 * max(printed, average):
+            run.faults.append(
+                f"the average of the {doing} runs is {average:g} us in one line and {printed:g} us in another"
+            )
 
 
 def _why_failed(lines: list[str]) -> str:
     for line in lines:
         if re.search(r"(?i)\b(error|failed|cannot|unable)\b", line) and not line.startswith("Benchmarking failed"):
             return printable(line, 300)
-    return "benchmark_model says that it failed"
+    return "benchmark_model reports that it failed"
 
 
-def _place(run: LogRun, parameters: Mapping[str, str], lines: list[str]) -> None:
-    """backend, placement, and status "fallback" for an accelerator that the log does not show all ops on."""
-    asked = {name.removeprefix("use ").strip(): value for name, value in parameters.items() if name.startswith("use ")}
+def _place(run: LoggedRun, parameters: Mapping[str, str], lines: list[str]) -> None:
+    """Set backend and placement, and status "fallback" unless the log shows that all ops ran on the accelerator."""
+    used = {name.removeprefix("use ").strip(): value for name, value in parameters.items() if name.startswith("use ")}
     device = "cpu"
-    if asked.get("gpu") == "1":
+    if used.get("gpu") == "1":
         device = "gpu"
-    elif any(asked.get(name) == "1" for name in ("nnapi", "hexagon", "coreml")) or parameters.get(
+    elif any(used.get(name) == "1" for name in ("nnapi", "hexagon", "coreml")) or parameters.get(
         "external delegate path"
     ):
         device = "npu"
-    run["backend"] = f"litert-{device}"
-    if device == "cpu" and asked.get("xnnpack") == "0":
-        run["backend"] = "litert-cpu-reference"
+    run.backend = f"litert-{device}"
+    if device == "cpu" and used.get("xnnpack") == "0":
+        run.backend = "litert-cpu-reference"
     placement = _placement(lines)
     whole = {
         _ON.get(match[1].upper()) for line in lines if (match := _APPLIED.match(line)) and match[2] == "completely"
     }
     refused = {_ON.get(match[1].upper()) for line in lines if (match := _NOT_APPLIED.match(line))}
-    run["placement"] = placement.to_json() if placement else None
+    run.placement = cast(PlacementJson, placement.to_json()) if placement else None
     if device == "cpu":
         return
     share = placement.share_of_ops(device) if placement else None
     kind = device.upper()
     if device in refused and device not in whole:
-        run["notes"].append(f"the {kind} was requested, and ran none of its ops")
+        run.notes.append(f"the {kind} was requested, and ran none of its ops")
     elif share is not None and share < 1.0:
-        run["notes"].append(f"only {share:.0%} of its ops ran on the {kind}")
+        run.notes.append(f"only {share:.0%} of its ops ran on the {kind}")
     elif share is None and device not in whole:
-        run["notes"].append(f"the {kind} was requested, and the log does not say that it ran there")
+        run.notes.append(f"the {kind} was requested, and the log does not say that the model ran there")
     else:
         return
-    run["status"] = "fallback"
+    run.status = "fallback"
 
 
 def _placement(lines: list[str]) -> Placement | None:
-    """From `Replacing a out of b node(s)` lines. A delegate's node counts as one for the next delegate: what is left of the
-    first b runs on LiteRT's own kernels."""
+    """From the `Replacing a out of b node(s)` lines. A delegate becomes one node for the next delegate, so LiteRT's own kernels
+    run the rest of the first b."""
     totals: dict[str, int] = {}
     ops: dict[str, int] = {}
     devices = {_CPU_KERNELS: "cpu"}
@@ -196,7 +200,7 @@ def _placement(lines: list[str]) -> Placement | None:
         if match is None:
             continue
         totals.setdefault(match[4].strip(), int(match[2]))
-        found = next((made for part, made in _DELEGATES.items() if part in match[3].lower()), None)
+        found = next((known for part, known in _DELEGATES.items() if part in match[3].lower()), None)
         if found is None:
             unknown += int(match[1])
             continue
@@ -210,13 +214,13 @@ def _placement(lines: list[str]) -> Placement | None:
     return Placement(ops, {name: devices[name] for name in ops}, None, unknown)
 
 
-def _ops(lines: list[str]) -> list[ProfiledOp] | None:
+def _ops(lines: list[str]) -> list[OpTime] | None:
     """The first table of ops of the timed runs, slowest first; None without --enable_op_profiling."""
     starts = [i for i, line in enumerate(lines) if "Profiling Info for Regular Benchmark Runs" in line]
     if not starts:
         return None
     columns: list[str] = []
-    rows: list[ProfiledOp] = []
+    ops: list[OpTime] = []
     for line in lines[starts[0] + 1 :]:
         if columns and not line:
             break
@@ -228,15 +232,9 @@ def _ops(lines: list[str]) -> list[ProfiledOp] | None:
             continue
         named = dict(zip(columns, cells, strict=True))
         if re.fullmatch(r"\d+\.\d+", named.get("avg ms", "")):
-            rows.append(
-                {
-                    "op": printable(named["node type"], 200),
-                    "name": printable(named.get("name", ""), 200),
-                    "ms": float(named["avg ms"]),
-                    "executor": "",
-                }
-            )
-    return sorted(rows, key=lambda row: -row["ms"])[:200] or None
+            op, name = printable(named["node type"], 200), printable(named.get("name", ""), 200)
+            ops.append({"op": op, "name": name, "ms": float(named["avg ms"]), "executor": ""})
+    return sorted(ops, key=lambda op: -op["ms"])[:200] or None
 
 
 _TOOL_LINES = {
@@ -253,31 +251,31 @@ _TOOL_LINES = {
 _TOOL_WARMUP = re.compile(r"Warmup \(avg\):\s+[\d.]+ ms \((\d+) runs\)")
 
 
-def read_benchmark_litert_model(text: str) -> Iterator[LogRun]:
-    """Every run of benchmark_litert_model in a log. Its times have two decimals: 0.01 ms at best."""
+def read_benchmark_litert_model(text: str) -> Iterator[LoggedRun]:
+    """Every run of benchmark_litert_model in a log. Its times have two decimals: a resolution of 0.01 ms."""
     before, *parts = re.split(r"^ ?BENCHMARK RESULTS *$", text, flags=re.MULTILINE)
     for part in parts:
-        run: LogRun = {"tool": "benchmark_litert_model", "notes": [], "placement": None}
+        run = LoggedRun("benchmark_litert_model")
         for name, pattern in _TOOL_LINES.items():
             if match := re.search(pattern, part):
-                add_times(run, {name: float(match[1])})
+                run.figures_ms[name] = float(match[1])
                 if name == "mean_ms":
-                    run["runs"] = int(match[2])
-        if "mean_ms" not in run:
-            run["lacks"] = "`Inference (avg)` line"
+                    run.runs = int(match[2])
+        if "mean_ms" not in run.figures_ms:
+            run.broken_off = "`Inference (avg)` line"
         if match := _TOOL_WARMUP.search(part):
-            run["warmup_runs"] = int(match[1])
-            if run["warmup_runs"] == 0:
-                run.pop("first_ms", None)
+            run.warmup_runs = int(match[1])
+            if run.warmup_runs == 0:
+                run.figures_ms.pop("first_ms", None)
         models = re.findall(r"Model: {5,}(\S.*)", before)
         threads = re.findall(r"Num threads: +(\d+)", before)
         accelerators = re.findall(r"Accelerators: +(\S.*)", before)
-        run["model"] = models[-1].strip() if models else None
-        run["threads"] = int(threads[-1]) if threads else None
+        run.model = models[-1].strip() if models else None
+        run.threads = int(threads[-1]) if threads else None
         first = accelerators[-1].split("|")[0].strip().lower() if accelerators else ""
-        run["backend"] = f"litert-{first}" if first in ("cpu", "gpu", "npu") else None
+        run.backend = f"litert-{first}" if first in ("cpu", "gpu", "npu") else None
         if first in ("gpu", "npu") and "Fully accelerated:     True" not in part:
-            run["status"] = "fallback"
-            run["notes"].append(f"it was not wholly on the {first.upper()}")
+            run.status = "fallback"
+            run.notes.append(f"not all of its ops ran on the {first.upper()}")
         before = part
         yield run

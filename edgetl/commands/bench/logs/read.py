@@ -1,41 +1,41 @@
-"""`edgetl bench import LOG...`: what other tools measured, as rows like our own.
+"""`edgetl bench import LOG...`: measurements of other tools, as rows like our own.
 
-Read are LiteRT's `benchmark_model` (also through logcat), its `benchmark_litert_model`, and `onnxruntime_perf_test`, as
-they print on a console. A row holds what its log holds and None for the rest; nothing is made up, lines that are not known
-are passed over, and a log that contradicts itself or breaks off is refused.
+The tools are LiteRT's `benchmark_model` (also through logcat) and `benchmark_litert_model`, and `onnxruntime_perf_test`. A row
+has the figures of its log, and None for the rest; nothing is guessed. Unknown lines are ignored. A log that contradicts itself
+or ends too early is refused.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from edgetl.commands.bench.logs.found import LogRun, time_of
 from edgetl.commands.bench.logs.litert import read_benchmark_litert_model, read_benchmark_model
 from edgetl.commands.bench.logs.ort import read_perf_test
-from edgetl.commands.bench.rows import NO_FIGURES, Job, Row, RowJson, to_json
+from edgetl.commands.bench.logs.record import LoggedRun
+from edgetl.commands.bench.rows import Job, Row, RowJson, to_json
 from edgetl.core.errors import DataError
 from edgetl.core.stats import quantile_ranks
 from edgetl.core.words import printable
 
 _READERS = (read_benchmark_model, read_benchmark_litert_model, read_perf_test)
 _MOST_BYTES = 1 << 26
-# In the order that they must have, whatever was measured.
+# In ascending order, in any measurement.
 _ASCENDING = ("min_ms", "p5_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms", "max_ms")
-# Figures of six digits, rounded.
+# Figures are rounded to six digits.
 _SLACK = 2e-5
 
 
 def read_logs(logs: Sequence[Path], *, device: str | None = None, backend: str | None = None) -> list[RowJson]:
-    """Rows as rows.to_json has them, of every run in every log.
+    """One row per run in every log.
 
-    device: what they were measured on, as the user says; None: not known. backend: what ran, where a log does not tell.
-    Each row has besides `machine` ({"board": device} or None), `measured_elsewhere` and `log`. Raises DataError.
+    device: the device of the measurement, named by the user; None: unknown. backend: of logs that do not name one. Each row
+    also has `machine` ({"board": device} or None), `measured_elsewhere` and `log`. Raises DataError.
     """
-    rows = []
+    rows: list[RowJson] = []
     for log in logs:
         rows += read_log(_text(log), source=log.name, device=device, backend=backend)
     return rows
@@ -48,8 +48,8 @@ def read_log(text: str, *, source: str, device: str | None = None, backend: str 
     if not found:
         raise DataError(
             f"{shown} holds no measurement that edgetl can read.",
-            why="there is neither `Inference timings in us` (benchmark_model), nor `BENCHMARK RESULTS` "
-            "(benchmark_litert_model), nor `Average inference time cost` (onnxruntime_perf_test) in it",
+            why="it has no `Inference timings in us` (benchmark_model), no `BENCHMARK RESULTS` "
+            "(benchmark_litert_model) and no `Average inference time cost` (onnxruntime_perf_test)",
             fix="give the complete output of the tool",
         )
     return [_row(run, shown, device, backend) for run in found]
@@ -60,58 +60,64 @@ def _text(log: Path) -> str:
         size = log.stat().st_size
         if size > _MOST_BYTES:
             raise DataError(
-                f"{printable(str(log), 4096)} has {size / 1e6:.0f} MB.", why="a log of runs has a few thousand lines"
+                f"{printable(str(log), 4096)} has {size / 1e6:.0f} MB.", why="a log has at most a few thousand lines"
             )
         return log.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise DataError(f"{printable(str(log), 4096)} cannot be read.", why=str(error), fix="check the path") from None
 
 
-def _row(run: LogRun, source: str, device: str | None, backend: str | None) -> RowJson:
-    """run: what a reader found. kept out of the row: `lacks` (what a broken log has not), `tool`."""
-    if run.get("lacks"):
+def _row(run: LoggedRun, source: str, device: str | None, backend: str | None) -> RowJson:
+    """The run as a row. Raises DataError for a log that ends too early or contradicts itself."""
+    if run.broken_off:
         raise DataError(
-            f"{source} breaks off: a run of {run['tool']} in it has no {run['lacks']}.",
-            why="what came before its end is not what it measured",
+            f"{source} ends too early: a run of {run.tool} in it has no {run.broken_off}.",
+            why="the tool prints its results at the end",
             fix="let the tool run to its end, and keep its complete output",
         )
     _refuse_contradictions(run, source)
-    model = printable(str(run.get("model") or Path(source).stem), 4096)
-    made = Row(Job(Path(model), run.get("backend") or backend or "", run.get("threads") or 0))
-    row: dict[str, Any] = {**to_json(made), **NO_FIGURES}
-    row |= {key: value for key, value in run.items() if key in row}
+    model = printable(str(run.model or Path(source).stem), 4096)
+    ran_on = run.backend or backend or ""
+    row = to_json(Row(Job(Path(model), ran_on, run.threads or 0)))
+    figures = {name: value for name, value in run.figures_ms.items() if name in row}
+    row = cast(RowJson, {**row, **figures})
     row |= {
+        "status": run.status,
+        "failure": run.failure,
+        "reason": run.reason,
+        "runs": run.runs,
+        "throughput_per_s": run.throughput_per_s,
+        "memory": run.memory,
+        "placement": run.placement,
+        "profile": run.profile,
         "model": model,
         "name": model.replace("\\", "/").rsplit("/", 1)[-1],
-        "backend": made.job.backend or "unknown",
-        "threads": run.get("threads"),
-        "warmup_runs": run.get("warmup_runs"),
-        "timed_s": run.get("timed_s"),
+        "backend": ran_on or "unknown",
+        "threads": run.threads,
+        "warmup_runs": run.warmup_runs,
+        "timed_s": run.timed_s,
         "device": printable(device, 200) if device else None,
-        "library": run["tool"],
-        "notes": [f"measured elsewhere, read from {source}", *run.get("notes", ())],
+        "library": run.tool,
+        "notes": [f"measured elsewhere, read from {source}", *run.notes],
         "machine": {"board": printable(device, 200)} if device else None,
         "measured_elsewhere": True,
         "log": source,
     }
-    if row["runs"]:
-        row["p90_interval_ms"] = _enclosing(run, 0.9)
-    return cast("RowJson", row)
+    if run.runs:
+        row["p90_interval_ms"] = _enclosing(run.runs, run.figures_ms, 0.9)
+    return row
 
 
-def _enclosing(run: LogRun, share: float) -> list[float] | None:
-    """An interval for a quantile, from those that the log has: wider than the one from all runs, which it encloses.
+def _enclosing(n: int, figures_ms: Mapping[str, float], share: float) -> list[float] | None:
+    """An interval for a quantile of n runs, from the quantiles in the log. It encloses the interval from all runs.
 
-    The interval has two order statistics for edges (stats.quantile_interval). Of the known ones, the last at or before the
-    lower edge and the first at or after the upper one enclose it. Both tools take the sorted run number floor(share x n),
-    counted from zero.
+    The edges of that interval are two order statistics (stats.quantile_interval). The last known one at or before the lower
+    edge and the first known one at or after the upper edge enclose it. Both tools report run number floor(share x n) of the
+    sorted runs, counted from zero.
     """
-    n = run.get("runs")
-    if not n:
-        return None
-    known = {1: run.get("min_ms"), n: run.get("max_ms")}
+    known = {1: figures_ms.get("min_ms"), n: figures_ms.get("max_ms")}
     for name, at in (("p5_ms", 0.05), ("p50_ms", 0.5), ("p90_ms", 0.9), ("p95_ms", 0.95), ("p99_ms", 0.99)):
-        known.setdefault(min(n, math.floor(n * at) + 1), time_of(run, name))
+        known.setdefault(min(n, math.floor(n * at) + 1), figures_ms.get(name))
     ranks = sorted((rank, value) for rank, value in known.items() if value is not None)
     low, high = quantile_ranks(n, share)
     before = [value for rank, value in ranks if rank <= low]
@@ -119,27 +125,28 @@ def _enclosing(run: LogRun, share: float) -> list[float] | None:
     return [before[-1], after[0]] if before and after else None
 
 
-def _refuse_contradictions(run: LogRun, source: str) -> None:
-    figures = [(name, value) for name in _ASCENDING if (value := time_of(run, name)) is not None]
+def _refuse_contradictions(run: LoggedRun, source: str) -> None:
+    times_ms = run.figures_ms
+    figures = [(name, times_ms[name]) for name in _ASCENDING if name in times_ms]
     faults = [
-        f"{a} is {low:g} and {b} {high:g}"
+        f"{a} is {low:g} and {b} is {high:g}"
         for (a, low), (b, high) in itertools.pairwise(figures)
         if low > high * (1 + _SLACK)
     ]
-    mean, least, most = run.get("mean_ms"), run.get("min_ms"), run.get("max_ms")
+    mean, least, most = times_ms.get("mean_ms"), times_ms.get("min_ms"), times_ms.get("max_ms")
     if mean is not None and least is not None and not least * (1 - _SLACK) <= mean:
         faults.append(f"the mean is {mean:g} ms and the fastest run {least:g} ms")
     if mean is not None and most is not None and not mean <= most * (1 + _SLACK):
         faults.append(f"the mean is {mean:g} ms and the slowest run {most:g} ms")
-    faults += run.get("faults", ())
-    numbers = [value for value in run.values() if isinstance(value, float)]
+    faults += run.faults
+    numbers = [*times_ms.values(), run.timed_s or 0.0, run.throughput_per_s or 0.0]
     if not all(math.isfinite(value) and value >= 0 for value in numbers):
         faults.append("a time is negative or not a number")
-    if run.get("runs") == 0:
+    if run.runs == 0:
         faults.append("no run was timed")
     if faults:
         raise DataError(
-            f"{source} contradicts itself: {'; '.join(map(str, faults))}.",
-            why="figures of one run cannot be so",
-            fix="give the log as the tool printed it",
+            f"{source} contradicts itself: {'; '.join(faults)}.",
+            why="no single run can have such figures",
+            fix="give the output of the tool unchanged",
         )

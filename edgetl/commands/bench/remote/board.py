@@ -1,10 +1,10 @@
-"""What runs first on a board that `edgetl bench --on ssh://...` measures on: keeps files, makes an environment, starts
+"""The first program on a board for `edgetl bench --on ssh://...`: keeps files, creates an environment, starts
 `edgetl.commands.bench.remote.agent` in it.
 
-Sent there as text (`ssh.py`), so it is of one file, of the standard library and of Python 3.7: it has to come as far as
-saying that a Python is too old. Requests are lines of JSON on stdin, a file's bytes follow its request; answers are lines
-on stdout that begin with MARK, since a login shell may say something there as well. Where stdin ends, for Ctrl-C or a
-connection that is gone, whatever was begun here is ended.
+`ssh.py` sends it as text. So it is one file, uses only the standard library, and runs on Python 3.7: it must still run to
+report that a Python is too old. Requests are lines of JSON on stdin, and the bytes of a file follow its request. Answers are
+lines on stdout that begin with MARK, because a login shell may print there too. When stdin ends, because of Ctrl-C or a lost
+connection, everything started here is ended.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 MARK = "edgetl-board "
 _LEAST_PYTHON = (3, 11)
 _NEWER = [f"python3.{minor}" for minor in range(20, 10, -1)]
-# How long what runs here gets to end by itself: the last row's answer comes within a visit.
+# How long the agent gets to end on its own: the last answer comes within one visit.
 _GRACE_S = 8.0
 _KEPT_LINES = 12
 _READY = "ready"
@@ -47,11 +47,11 @@ class Failed(Exception):
 
 
 class Gone(Exception):
-    """Whoever asked is no longer there."""
+    """The other end of the connection is gone."""
 
 
 class Board:
-    """One connection. root: all that is kept lies there."""
+    """One connection. root: the folder of everything that is kept."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -95,12 +95,12 @@ class Board:
     # ---- requests ----
 
     def hello(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """What is here. python: the interpreter to use, as given or the newest there is."""
+        """Describe this machine. python: the requested interpreter, or the newest one."""
         python = request["python"] or self._newest_python()
         code = "import sys, json; print(json.dumps([sys.executable, list(sys.version_info[:3])]))"
         try:
-            told = subprocess.check_output([python, "-I", "-c", code], stdin=subprocess.DEVNULL)
-            executable, version = json.loads(told.decode())
+            printed = subprocess.check_output([python, "-I", "-c", code], stdin=subprocess.DEVNULL)
+            executable, version = json.loads(printed.decode())
         except (OSError, ValueError, subprocess.CalledProcessError) as error:
             raise Failed("python", f"{python}: {error}") from None
         if tuple(version) < _LEAST_PYTHON:
@@ -115,7 +115,7 @@ class Board:
         return next((found for name in _NEWER for found in [shutil.which(name)] if found), sys.executable)
 
     def have(self, request: Mapping[str, Any]) -> list[str]:
-        """Which of {name: sha256} are not here, or are not what they were."""
+        """Which of {name: sha256} are missing, or have other contents."""
         return [name for name, digest in request["files"].items() if self._digest(self._place(name)) != digest]
 
     def _digest(self, path: Path) -> str:
@@ -130,11 +130,11 @@ class Board:
 
     def _place(self, name: str) -> Path:
         if not name or name.startswith("/") or ".." in name.split("/"):
-            raise Failed("ended", f"{name!r} lies elsewhere")
+            raise Failed("ended", f"{name!r} is outside of the folder")
         return self.root / name
 
     def put(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep a file. Its bytes are read to the end even if they cannot be kept: the next request follows them."""
+        """Keep a file. Its bytes are read to the end even if they cannot be written: the next request follows them."""
         path, left, digest = self._place(request["name"]), request["bytes"], hashlib.sha256()
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
@@ -165,20 +165,20 @@ class Board:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """One connection at a time changes what is kept."""
+        """Only one connection at a time changes the kept files."""
         with (self.root / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def installed(self, request: Mapping[str, Any]) -> str:
-        """The interpreter of the environment that is kept under `key`; "" if it is not ready."""
+        """The interpreter of the environment under `key`; "" if it is not ready."""
         folder = self._place(request["key"])
         return str(folder / "bin" / "python") if (folder / _READY).exists() else ""
 
     def install(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """An environment of its own with the wheel and what it needs, from the index or from the folder `wheels`.
+        """Create an environment with the wheel and its dependencies, from the index or from the folder `wheels`.
 
-        It is kept under `key`, and ready once the file `ready` is in it; the wheels are not kept.
+        It is kept under `key`, and ready once it contains the file `ready`; the wheels are not kept.
         """
         folder = self._place(request["key"])
         python = str(folder / "bin" / "python")
@@ -191,7 +191,7 @@ class Board:
             pip = [python, "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-cache-dir"]
             pip += ["--progress-bar", "off", *source, str(self._place(request["package"]))]
             try:
-                self._do("making an environment", [request["python"], "-I", "-m", "venv", str(folder)])
+                self._do("creating an environment", [request["python"], "-I", "-m", "venv", str(folder)])
                 self._do("installing", pip)
                 (folder / _READY).touch()
             finally:
@@ -206,7 +206,7 @@ class Board:
 
         def told(line: str) -> None:
             lines.append(line)
-            # pip's warnings are about that machine's own settings; where it fails, they are among its last words.
+            # pip's warnings are about this machine's settings; after a failure they are among the last lines anyway.
             if not line.startswith("WARNING"):
                 self.say({"note": f"{doing}: {line}"})
 
@@ -228,7 +228,7 @@ class Board:
         return {}
 
     def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """`edgetl.commands.bench.remote.agent` on a request: what it says is passed on, as {"said": ...}."""
+        """`edgetl.commands.bench.remote.agent` on a request: its answers are passed on as {"said": ...}."""
         asked = dict(request["request"])
         for job in asked.get("jobs", ()):
             job["model"] = str(self._place(job["model"]))
@@ -262,15 +262,16 @@ class Board:
         first: bytes = b"",
         grace_s: float = 0.0,
     ) -> int:
-        """The exit code of a process whose lines are told as they come. Raises Gone once it is ended, when stdin ends.
+        """Run a process, call `told` with each of its lines, and return its exit code. When stdin ends, the process is ended and
+        Gone is raised.
 
-        grace_s: how long it gets to end by itself then.
+        grace_s: how long the process gets to end on its own.
         """
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, start_new_session=True)
         try:
             assert process.stdin is not None
-            # It may have ended already: its code says why.
+            # It may have ended already; its exit code shows why.
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(first)
                 process.stdin.flush()
@@ -283,7 +284,7 @@ class Board:
         source, text = process.stdout.fileno(), b""
         while True:
             if b"\n" in self._read:
-                # The only request while something runs: stop, and say what there is.
+                # The only request during a run is "stop": the agent then sends what it has.
                 self._line()
                 process.stdin.close()
             readable, _, _ = select.select([source, 0], [], [])
@@ -299,7 +300,7 @@ class Board:
                     return process.wait()
 
     def _end(self, process: subprocess.Popen[bytes], grace_s: float) -> None:
-        """Ask first, by closing its stdin; then with force, and its whole group."""
+        """End a process: first by closing its stdin, then by killing its whole group."""
         assert process.stdin is not None and process.stdout is not None
         with contextlib.suppress(OSError):
             process.stdin.close()
@@ -307,7 +308,7 @@ class Board:
         until = time.monotonic() + grace_s
         while process.poll() is None and time.monotonic() < until:
             with contextlib.suppress(OSError):
-                os.read(process.stdout.fileno(), 1 << 16)  # it must not wait for a reader
+                os.read(process.stdout.fileno(), 1 << 16)  # else it could block on a full pipe
             time.sleep(0.05)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -320,7 +321,7 @@ def _leave(number: int, frame: Any) -> None:
 
 
 def main() -> None:
-    """Serve whoever is at stdin."""
+    """Answer requests on stdin."""
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
     with contextlib.suppress(Gone):

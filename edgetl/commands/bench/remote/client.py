@@ -1,7 +1,7 @@
-"""The client of `board.py`: installs edgetl on the board and requests a measurement there, over any connection.
+"""The near side of `board.py`: installs edgetl on the board and requests measurements, over any connection.
 
-Models, photos and a wheel of this very edgetl go over the connection, each under its digest, and stay there for the next
-time (~/.cache/edgetl-bench).
+Models, photos and a wheel of this edgetl are sent over the connection. The board keeps them under their digests for later
+measurements (~/.cache/edgetl-bench).
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from edgetl.commands.bench.disturbance import Disturbance
 from edgetl.commands.bench.remote.agent import GROWING
 from edgetl.commands.bench.remote.connection import Connection, Lost, Refused
+from edgetl.commands.bench.remote.messages import AgentRequest, Facts, Hello, Installed, JobJson
 from edgetl.commands.bench.remote.package import make_wheel, wheel_name
-from edgetl.commands.bench.rows import Disturbance, Job, MeasuredJson, Row, to_json
+from edgetl.commands.bench.rows import Job, MachineJson, Row
 from edgetl.commands.bench.schedule import OnVisit, Settings
 from edgetl.core.errors import DataError, UsageError
 from edgetl.core.version import __version__
@@ -28,39 +30,30 @@ _INSTALL_S = 3600.0
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was measured there. rows: a Row a job, as schedule.measure gives them. lost: why the connection ended before
-    the measurement did, "" if it did not."""
+class BoardMeasured:
+    """A measurement on the board. rows, disturbance, interrupted: as in schedule.Measured. lost: why the connection ended
+    before the measurement did, "" if it did not."""
 
     rows: list[Row]
     disturbance: Disturbance
-    machine: dict[str, Any]
+    machine: MachineJson
     interrupted: bool
     lost: str = ""
 
-    def to_json(self) -> MeasuredJson:
-        """As `edgetl bench --json` has them."""
-        return {
-            "rows": [{**to_json(row), "machine": self.machine, "measured_elsewhere": True} for row in self.rows],
-            "disturbance": self.disturbance,
-            "machine": self.machine,
-            "interrupted": self.interrupted,
-        }
-
 
 class BoardClient:
-    """What `board.Board` is asked over a connection. Use ssh.open_board, which tells Lost and Refused in words."""
+    """Sends requests to a `board.Board`. Use ssh.open_board, which turns Lost and Refused into messages."""
 
     def __init__(self, line: Connection, on_note: OnNote) -> None:
         self._line, self._note = line, on_note
         self._python, self._path = "", [""]
-        self.facts: dict[str, Any] = {}
+        self.facts: Facts = {}
 
-    # ---- what edgetl needs there ----
+    # ---- install edgetl ----
 
     def prepare(self, python: str | None, wheels: Path | None) -> None:
-        """edgetl and what it needs, there; `facts` is what agent.facts returns."""
-        hello = self._line.ask("hello", python=python)
+        """Install edgetl and its dependencies on the board, and fill `facts`."""
+        hello: Hello = self._line.ask("hello", python=python)
         package = make_wheel()
         digest = hashlib.sha256(package).hexdigest()
         name = f"packages/{digest}/{wheel_name()}"
@@ -75,32 +68,32 @@ class BoardClient:
         if "machine" not in self.facts:
             raise Lost("it did not describe itself")
 
-    def _environment(self, hello: Mapping[str, Any], wheels: Path | None, digest: str, package: str) -> str:
-        """The interpreter of an environment with the package, made now if there is none."""
+    def _environment(self, hello: Hello, wheels: Path | None, digest: str, package: str) -> str:
+        """The interpreter of an environment with the package; the environment is created if it does not exist."""
         files = _wheels(wheels) if wheels else {}
-        told = "".join(f"{_sha256(file)} {name}\n" for name, file in files.items())
+        listed = "".join(f"{_sha256(file)} {name}\n" for name, file in files.items())
         version = ".".join(map(str, hello["version"][:2]))
-        kept = hashlib.sha256(f"{digest} {told} {version}".encode()).hexdigest()[:16]
+        kept = hashlib.sha256(f"{digest} {listed} {version}".encode()).hexdigest()[:16]
         key = f"environments/{__version__}-{kept}"
         ready: str = self._line.ask("installed", key=key)
         if ready:
             return ready
         folder = f"wheels/{kept}" if files else ""
         self._put({f"{folder}/{name}": file for name, file in files.items()})
-        made = self._line.ask(
+        installed: Installed = self._line.ask(
             "install", timeout_s=_INSTALL_S, key=key, python=hello["python"], package=package, wheels=folder
         )
-        self._note(f"edgetl is installed there, in {made['seconds']:.0f} s; it is kept for the next time")
-        return str(made["python"])
+        self._note(f"installed edgetl there in {installed['seconds']:.0f} s; it is kept for later measurements")
+        return installed["python"]
 
     def _keep_facts(self, said: Mapping[str, Any]) -> None:
-        self.facts |= _clean(said.get("facts", {}))
+        self.facts |= cast(Facts, _clean(said.get("facts", {})))
 
-    def _request(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _request(self, request: AgentRequest) -> dict[str, Any]:
         return {"python": self._python, "path": self._path, "request": request}
 
     def _put(self, files: Mapping[str, Path | bytes]) -> None:
-        """Those of {name there: file or bytes} that are not there yet."""
+        """Send the files that the board does not have yet. files: name on the board -> file or bytes."""
         digests = {
             name: hashlib.sha256(file).hexdigest() if isinstance(file, bytes) else _sha256(file)
             for name, file in files.items()
@@ -119,21 +112,21 @@ class BoardClient:
     # ---- measuring ----
 
     def backends(self) -> tuple[list[str], dict[str, str]]:
-        """(those that are ready there, name -> why not). It takes seconds: each is asked, GPUs in processes of their own."""
+        """(backends that are ready on the board, backend -> why it is not). Takes seconds: every backend is probed."""
         self._line.ask("run", on_said=self._keep_facts, timeout_s=300.0, **self._request({"do": "backends"}))
         reasons = self.facts["backends"]
         return [name for name, why in reasons.items() if not why], {name: why for name, why in reasons.items() if why}
 
-    def measure(self, jobs: Sequence[Job], settings: Settings, on_visit: OnVisit) -> Found:
-        """As schedule.measure, there. settings: processors and memory are those of `facts`.
+    def measure(self, jobs: Sequence[Job], settings: Settings, on_visit: OnVisit) -> BoardMeasured:
+        """As schedule.measure, on the board. settings: processors and memory are those of `facts`.
 
-        A connection that breaks, and Ctrl-C, leave what was measured until then. Raises Lost and Refused when there is
+        After a lost connection or Ctrl-C, the rows have what was measured until then. Raises Lost or Refused if that is
         nothing.
         """
         rows = [Row(job) for job in jobs]
         sent = self._put_jobs(rows)
         heard = _Heard([rows[i] for i in sent], on_visit)
-        request = {"do": "measure", "jobs": list(sent.values()), "settings": asdict(settings)}
+        request: AgentRequest = {"do": "measure", "jobs": list(sent.values()), "settings": asdict(settings)}
         lost = ""
         try:
             if sent:
@@ -145,16 +138,16 @@ class BoardClient:
             lost = str(broken) or "it ended"
         if lost or heard.interrupted:
             _close(rows, lost)
-        return Found(
+        return BoardMeasured(
             rows,
-            heard.disturbance or Disturbance(warnings=[f"the connection was lost: {lost}"] if lost else []),
+            heard.disturbance or {"warnings": [f"the connection was lost: {lost}"] if lost else []},
             self.facts["machine"],
             heard.interrupted or bool(lost),
             lost,
         )
 
-    def _put_jobs(self, rows: Sequence[Row]) -> dict[int, dict[str, Any]]:
-        """Row's number -> its job as it is there, of those that can be sent."""
+    def _put_jobs(self, rows: Sequence[Row]) -> dict[int, JobJson]:
+        """Send the files of all jobs. Returns row's number -> its job on the board; a job that cannot be sent is missing."""
         files: dict[str, Path | bytes] = {}
 
         def place(path: Path) -> str:
@@ -163,14 +156,14 @@ class BoardClient:
             files[name] = path
             return name
 
-        sent: dict[int, dict[str, Any]] = {}
+        sent: dict[int, JobJson] = {}
         for i, row in enumerate(rows):
-            job, images = row.job, dict(row.job.images)
+            job, images = row.job, row.job.images.copy()
             if job.model.is_dir():
-                row.fail("missing", "a Keras model is not sent: a board gets files that it can ship")
+                row.fail("missing", "a Keras model is not sent: a board runs only files that it can ship")
                 continue
-            if images.get("paths"):
-                images["paths"] = [place(Path(path)) for path in images["paths"]]
+            if paths := images.get("paths"):
+                images["paths"] = [place(Path(path)) for path in paths]
             sent[i] = {
                 "model": place(job.model),
                 "backend": job.backend,
@@ -183,7 +176,7 @@ class BoardClient:
 
 
 def _wheels(folder: Path) -> dict[str, Path]:
-    """Name -> file of a folder's wheels. Raises UsageError if there are none, or some with another name than a wheel's."""
+    """Name -> file of the wheels in a folder. Raises UsageError if there are none, or if a name is not a wheel's."""
     files = {file.name: file for file in sorted(folder.glob("*.whl"))} if folder.is_dir() else {}
     odd = [name for name in files if not _WHEEL.fullmatch(name)]
     if odd or not files:
@@ -199,7 +192,7 @@ def _wheels(folder: Path) -> dict[str, Path]:
 
 
 class _Heard:
-    """Rows filled from the agent's answers."""
+    """Fills rows with the agent's messages."""
 
     def __init__(self, rows: Sequence[Row], on_visit: OnVisit) -> None:
         self._rows, self._on_visit = rows, on_visit
@@ -207,7 +200,7 @@ class _Heard:
         self.interrupted = False
 
     def hear(self, said: Mapping[str, Any]) -> None:
-        """One answer of agent.py."""
+        """Apply one of the agent's messages (messages.py), which is not validated before."""
         if "news" in said:
             row = self._rows[said["row"]]
             for name, value in said["news"].items():
@@ -218,11 +211,12 @@ class _Heard:
         elif "doing" in said:
             self._on_visit(str(said["doing"]), self._rows[said["row"]], said["done"], said["count"])
         elif "disturbance" in said:
-            self.disturbance, self.interrupted = _clean(said["disturbance"]), bool(said["interrupted"])
+            self.disturbance = cast(Disturbance, _clean(said["disturbance"]))
+            self.interrupted = bool(said["interrupted"])
 
 
 def _close(rows: Sequence[Row], lost: str) -> None:
-    """Rows that were not finished say so, as schedule.measure has it for Ctrl-C."""
+    """Mark the rows that were not finished, as schedule.measure does after Ctrl-C."""
     for row in rows:
         if row.status != "failed" and not row.rounds:
             row.fail("interrupted", f"the connection was lost: {lost}" if lost else "stopped before it was timed")
@@ -231,7 +225,7 @@ def _close(rows: Sequence[Row], lost: str) -> None:
 
 
 def _clean(value: Any) -> Any:
-    """Text from the board, safe to print on a terminal."""
+    """JSON from another machine, with all text made safe for a terminal."""
     if isinstance(value, str):
         return printable(value, 4096)
     if isinstance(value, dict):

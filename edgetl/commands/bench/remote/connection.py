@@ -1,4 +1,4 @@
-"""The line to a program elsewhere that answers as `board.Board` does, over the pipes of a process that reaches it."""
+"""The connection to a `board.Board` on another machine, over the pipes of a process that reaches it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from edgetl.core.words import printable
 _ANSWER_S = 120.0
 _LONGEST_LINE = 1 << 28
 _STOP_S = 30.0
-_NONSENSE = "it sends something other than answers"
+_NONSENSE = "it sent something that is not an answer"
 
 
 class Lost(Exception):
-    """The connection is gone, or what runs there is."""
+    """The connection ended, or the program at its other end did."""
 
 
 class Refused(Exception):
-    """kind: as board.Failed has it."""
+    """An error reported by the board. kind: as in board.Failed."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 class Connection:
-    """command: what connects; it is ended with the connection. Raises FileNotFoundError if there is no such program."""
+    """command: starts the process that connects; it ends with the connection. Raises FileNotFoundError if it does not exist."""
 
     def __init__(self, command: Sequence[str], on_note: Callable[[str], None]) -> None:
         self._note = on_note
@@ -46,7 +46,7 @@ class Connection:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._chatter,
-            # We handle Ctrl-C: what was measured is fetched first.
+            # This process handles Ctrl-C: the rows measured so far come back first.
             start_new_session=True,
         )
         assert self._process.stdout is not None
@@ -54,7 +54,7 @@ class Connection:
 
     @property
     def code(self) -> int | None:
-        """The exit code of what connects, once it has ended."""
+        """The exit code of the connecting process; None while it runs."""
         return self._process.poll()
 
     def ask(
@@ -65,7 +65,7 @@ class Connection:
         timeout_s: float = _ANSWER_S,
         **request: Any,
     ) -> Any:
-        """The answer's "ok". Ctrl-C while `run` is asked for makes it stop there and tell what there is."""
+        """The answer's "ok". Ctrl-C during `run` stops the run on the board, which then sends what it has."""
         self.send({"do": what, **request})
         try:
             return self.answer(timeout_s, on_said)
@@ -88,7 +88,7 @@ class Connection:
                 return answer.get("ok")
 
     def _line(self, timeout_s: float) -> dict[str, Any]:
-        """The next answer; output of a login shell is skipped. timeout_s: of silence."""
+        """The next answer; other output, such as a login shell's, is skipped. timeout_s: the longest silence."""
         stdout = self._process.stdout
         assert stdout is not None
         last = time.monotonic()
@@ -104,7 +104,7 @@ class Connection:
                 raise Lost(self._last_words())
             if part is None:
                 if time.monotonic() - last > timeout_s:
-                    raise Lost(f"it has said nothing for {timeout_s:.0f} s")
+                    raise Lost(f"it was silent for {timeout_s:.0f} s")
                 time.sleep(0.02)
                 continue
             last = time.monotonic()
@@ -157,7 +157,7 @@ class Connection:
         return printable("; ".join(lines[-3:]), 600)
 
     def end(self) -> None:
-        """Close the connection: what runs there ends with it."""
+        """Close the connection; what runs at its other end stops."""
         for stream in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 if stream is not None:

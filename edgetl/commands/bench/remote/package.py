@@ -1,7 +1,7 @@
-"""edgetl as a wheel, made of the package that is running: what a board is given.
+"""Make a wheel of the running edgetl, to install on a board.
 
-It is pure Python, so that a wheel is its files in a zip with three files of words (the wheel specification,
-packaging.python.org/specifications/binary-distribution-format); no build tool is needed, which an installed edgetl lacks.
+edgetl is pure Python, so its wheel is a zip of its files and three metadata files (the wheel specification,
+packaging.python.org/specifications/binary-distribution-format). No build tool is needed; an installed edgetl has none.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from edgetl.core.errors import MissingError
 from edgetl.core.paths import package_root
 from edgetl.core.version import __version__
 
-# The same bytes for the same files: the digest is what an environment on the board is kept under.
+# A fixed time gives the same bytes for the same files: environments on the board are kept under the digest.
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
 def requirements() -> list[str]:
-    """What edgetl needs where it only runs models: without its extras."""
+    """The dependencies of an edgetl that only runs models: without extras."""
     try:
         found = importlib.metadata.requires("edgetl") or []
     except importlib.metadata.PackageNotFoundError:
         project = package_root().parent / "pyproject.toml"
         if not project.is_file():
             raise MissingError(
-                "What edgetl needs is not known here.",
-                why="it is neither installed nor in a checkout",
-                fix="pip install edgetl, and run that",
+                "edgetl's dependencies are unknown.",
+                why="edgetl runs neither from an installation nor from a checkout",
+                fix="pip install edgetl, and run the installed command",
             ) from None
         found = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
     return [line for line in found if "extra ==" not in line]
 
 
 def wheel_name() -> str:
-    """As the specification has it."""
+    """The file name, as the specification defines it."""
     return f"edgetl-{__version__}-py3-none-any.whl"
 
 
 def make_wheel() -> bytes:
-    """The wheel's bytes. The targets and lists of data sets that an installed edgetl has stay here: none are asked there."""
+    """The wheel's bytes. The targets and data set lists of an installed edgetl are left out: a board does not use them."""
     about = f"edgetl-{__version__}.dist-info"
     metadata = ["Metadata-Version: 2.1", "Name: edgetl", f"Version: {__version__}", "Requires-Python: >=3.11"]
     metadata += [f"Requires-Dist: {line}" for line in requirements()]
@@ -56,13 +56,13 @@ def make_wheel() -> bytes:
     files[f"{about}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: edgetl\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     record = [f"{name},sha256={_digest(data)},{len(data)}" for name, data in files.items()]
     files[f"{about}/RECORD"] = "\n".join([*record, f"{about}/RECORD,,", ""]).encode()
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    wheel = io.BytesIO()
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             info = zipfile.ZipInfo(name, _LONG_AGO)
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(info, data)
-    return made.getvalue()
+    return wheel.getvalue()
 
 
 def _digest(data: bytes) -> str:

@@ -1,8 +1,8 @@
-"""`edgetl bench --on ssh://user@board`: the same measurement on another machine, over the system's own OpenSSH.
+"""`edgetl bench --on ssh://user@board`: the same measurement on another machine, over the system's OpenSSH.
 
-One connection does it all: `board.py` is what runs there first, as text in the command; all else is what `board_client` sends
-and asks on its stdin. Keys, known hosts, jump hosts and aliases are as ssh has them; nothing is asked for, and nothing about
-them is switched off.
+There is one connection. `board.py` runs first on the other side, sent as text in the command; `client.py` sends files and requests to
+its stdin. Keys, known hosts, jump hosts and aliases come from ssh's own configuration; ssh never prompts, and none of its checks is
+switched off.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from edgetl.commands.bench.remote import board
-from edgetl.commands.bench.remote.client import BoardClient, Found, OnNote
+from edgetl.commands.bench.remote.client import BoardClient, BoardMeasured, OnNote
 from edgetl.commands.bench.remote.connection import Connection, Lost, Refused
 from edgetl.commands.bench.rows import Job
 from edgetl.commands.bench.schedule import OnVisit, Settings
 from edgetl.core.errors import DataError, DiskFullError, EdgetlError, MissingError, UsageError
 from edgetl.core.words import printable
 
-# Names that ssh takes for a user and a host (aliases too), and that it cannot take for an option.
+# User and host names (also aliases) that ssh cannot mistake for an option.
 _URL = re.compile(
     r"ssh://(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@)?"
     r"(?P<host>[A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?\])(?::(?P<port>\d{1,5}))?/?"
 )
-# A connection that says nothing for three quarters of a minute is gone: ssh notices, and ends.
+# ssh ends a connection that is silent for 45 seconds.
 _OPTIONS = [
     "BatchMode=yes",
     "ConnectTimeout=15",
@@ -52,9 +52,9 @@ def parse_url(url: str) -> tuple[str, str, int | None]:
     port = int(match["port"]) if match and match["port"] else None
     if match is None or (port is not None and not 0 < port < 65536):
         raise UsageError(
-            f"{printable(url, 200)!r} is not a machine to measure on.",
-            why="it is to be ssh://USER@HOST or ssh://USER@HOST:PORT; a name may begin with a letter, a digit or _",
-            fix="for example --on ssh://pi@raspberrypi.local, or an alias of your ssh configuration: --on ssh://board",
+            f"{printable(url, 200)!r} is not the address of a machine.",
+            why="the form is ssh://USER@HOST or ssh://USER@HOST:PORT; names begin with a letter, a digit or _",
+            fix="for example --on ssh://pi@raspberrypi.local, or an alias from your ssh configuration: --on ssh://board",
         )
     return match["user"] or "", match["host"].strip("[]"), port
 
@@ -67,8 +67,8 @@ def measure_over_ssh(
     on_note: OnNote,
     on_visit: OnVisit = lambda doing, row, done, count: None,
     **options: Any,
-) -> Found:
-    """open_board and measure in one. options: of open_board. Raises as they do."""
+) -> BoardMeasured:
+    """open_board and measure in one call. options: of open_board. Raises the same errors."""
     with open_board(url, on_note=on_note, **options) as there:
         return there.measure(jobs, settings, on_visit)
 
@@ -83,18 +83,18 @@ def open_board(
     identity: Path | None = None,
     config: Path | None = None,
 ) -> Iterator[BoardClient]:
-    """A board with edgetl on it, ready to measure.
+    """A board with edgetl installed, ready to measure.
 
-    python: an interpreter there with all packages edgetl needs, used as it is; by default an environment is created there
-    from its package index. wheels: a folder of wheels for that processor, installed there without an index.
-    identity, config: as ssh's -i and -F. Raises UsageError, MissingError (not reachable, no Python, no packages),
-    DiskFullError (its disk is full), DataError (a file that changed on the way).
+    python: an interpreter on the board that has edgetl's dependencies, used as it is. Default: a new environment on the
+    board, filled from its package index. wheels: a folder of wheels for the board's processor, installed without an index.
+    identity, config: ssh's -i and -F. Raises UsageError, MissingError (not reachable, no Python, no packages),
+    DiskFullError (its disk is full), DataError (a file changed during the transfer).
     """
     user, host, port = parse_url(url)
     if python is not None and wheels is not None:
         raise UsageError(
             "--wheels and --remote-python exclude each other.",
-            why="wheels are installed into an environment of their own, and an interpreter is used as it is",
+            why="wheels are installed into a new environment, while --remote-python names an interpreter to use as it is",
             fix="leave one of them out",
         )
     command = ["ssh", "-T", *(part for option in _OPTIONS for part in ("-o", option))]
@@ -109,9 +109,7 @@ def open_board(
         line = Connection(command, on_note)
     except FileNotFoundError:
         raise MissingError(
-            "The ssh client is not installed.",
-            why="edgetl connects with OpenSSH's client",
-            fix="install openssh-client",
+            "ssh is not installed.", why="edgetl connects with OpenSSH's client", fix="install openssh-client"
         ) from None
     try:
         on_note(f"connecting to {url}")
@@ -134,22 +132,22 @@ def _lost(url: str, code: int | None, reason: str) -> EdgetlError:
         return MissingError(
             f"{url} cannot be reached.",
             why=reason,
-            fix=f"`{_shown(url)}` must log in by a key without asking; "
-            "see ssh-copy-id(1), and connect once by hand to make the host known",
+            fix=f"`{_shown(url)}` must log in with a key, without a prompt; "
+            "see ssh-copy-id(1), and connect once by hand so that ssh knows the host",
         )
     return MissingError(
         f"The connection to {url} was lost.",
         why=reason or (f"it ended with code {code}" if code is not None else ""),
-        fix="run it again: files already sent and packages already installed are kept there",
+        fix="run again: files and packages already on the board are kept",
     )
 
 
 def _refused(url: str, kind: str, reason: str) -> EdgetlError:
     if kind == "python":
         return MissingError(
-            f"There is no Python on {url} that edgetl runs on.",
+            f"There is no suitable Python on {url}.",
             why=reason,
-            fix="install Python 3.11 or newer there, or name the one to use with --remote-python",
+            fix="install Python 3.11 or newer there, or name the interpreter with --remote-python",
         )
     if kind == "disk":
         return DiskFullError(
@@ -158,24 +156,24 @@ def _refused(url: str, kind: str, reason: str) -> EdgetlError:
             fix="free some space there; ~/.cache/edgetl-bench holds files of earlier measurements and may be deleted",
         )
     if kind == "digest":
-        return DataError("A file did not arrive as it was sent.", why=reason, fix="run again")
+        return DataError("A file changed during the transfer.", why=reason, fix="run again")
     if kind == "pip":
         return MissingError(
-            f"What edgetl needs could not be installed on {url}.",
+            f"edgetl's dependencies could not be installed on {url}.",
             why=reason,
-            fix="without access to a package index: `pip download` the wheels for its processor and give --wheels FOLDER;"
-            " if venv is missing: apt install python3-venv; or name an interpreter that has all packages with --remote-python",
+            fix="without a package index: `pip download` the wheels for the board's processor and give --wheels FOLDER;"
+            " without venv: apt install python3-venv; or name an interpreter that has all dependencies with --remote-python",
         )
     if kind == "packages":
         return MissingError(
-            f"The interpreter on {url} lacks a package that edgetl needs.",
+            f"The Python interpreter on {url} lacks a package that edgetl needs.",
             why=reason,
-            fix="install it there (numpy, Pillow and a runtime), or omit --remote-python",
+            fix="install it there (numpy, Pillow and a runtime), or leave out --remote-python",
         )
     return MissingError(
-        f"The measurement on {url} stopped before it was finished.",
+        f"The measurement on {url} ended early.",
         why=reason,
-        fix="it may have run out of memory there (dmesg); run it again with fewer models",
+        fix="the board may have run out of memory (see dmesg); run again with fewer models",
     )
 
 

@@ -133,13 +133,13 @@ Average inference timings in us: Warmup: 37625.7, Init: 4183, no stats: 37550.5
     [
         pytest.param(GPU.replace("60 out of", "62 out of"), "ok", "", id="all nodes replaced"),
         pytest.param(GPU, "fallback", "only 97% of its ops ran on the GPU", id="two nodes left"),
-        pytest.param(GPU.replace("VERBOSE: Rep", "x"), "fallback", "does not say that it ran there", id="nothing said"),
+        pytest.param(GPU.replace("VERBOSE: Rep", "x"), "fallback", "does not say that the model ran there", id="nothing said"),
         pytest.param(
             GPU.replace("VERBOSE: Rep", "x").replace("INFO: The input", APPLIED % "completely"), "ok", "", id="completely"
         ),
         pytest.param(
             GPU.replace("VERBOSE: Rep", "x").replace("INFO: The input", APPLIED % "partially"),
-            "fallback", "does not say that it ran there", id="partially",
+            "fallback", "does not say that the model ran there", id="partially",
         ),
         pytest.param(
             # A delegate that was created, said that it took every node, and then declined: seen with NNAPI.
