@@ -16,13 +16,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tables import print_table
 
 from edgetl.commands.bench.compare import measure_two
-from edgetl.commands.bench.rows import Job, Row
-from edgetl.commands.bench.schedule import Settings, measure
+from edgetl.commands.bench.rows import Job
+from edgetl.commands.bench.schedule import Measured, Settings, measure
 from edgetl.core import machine
 
 # The nets are those of the tests.
@@ -52,7 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = Settings(seconds=arguments.seconds, visit_s=arguments.seconds / 30, warmup_s=0.2, paired=True)
 
-    def run(some: Sequence[Job]) -> tuple[list[Row], dict[str, Any], bool]:
+    def run(some: Sequence[Job]) -> Measured:
         return measure(some, settings, lambda *_: None)
 
     table = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,7 +52,6 @@ class Import:
     file: Path
     line: int
     module: str
-    at_top: bool
 
 
 def module_of(file: Path) -> str:
@@ -65,16 +65,21 @@ MODULES = {module_of(file) for file in FILES}
 def imports_of(file: Path, text: str | None = None) -> Iterator[Import]:
     """Every import of edgetl's own modules, also those inside of functions."""
     tree = ast.parse(file.read_text(encoding="utf-8") if text is None else text)
-    at_top = set(map(id, tree.body))
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "edgetl":
+        if isinstance(node, ast.ImportFrom) and node.level:
+            raise AssertionError(f"{file.name}:{node.lineno}: a relative import; write the whole name")
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module":
+            for argument in node.args:
+                if isinstance(argument, ast.Constant) and str(argument.value).split(".")[0] == "edgetl":
+                    yield Import(file, node.lineno, str(argument.value))
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "edgetl":
             for name in node.names:
                 full = f"{node.module}.{name.name}"
-                yield Import(file, node.lineno, full if full in MODULES else node.module, id(node) in at_top)
+                yield Import(file, node.lineno, full if full in MODULES else node.module)
         elif isinstance(node, ast.Import):
             for name in node.names:
                 if name.name.split(".")[0] == "edgetl":
-                    yield Import(file, node.lineno, name.name, id(node) in at_top)
+                    yield Import(file, node.lineno, name.name)
 
 
 def room_of(module: str) -> str:
@@ -132,6 +137,7 @@ def test_imports_point_down_the_order_of_rooms() -> None:
         ("commands/verify/run.py", "from edgetl.commands.bench import rows"),
         ("commands/inspect/run.py", "from edgetl.commands.estimate.run import estimate_path"),
         ("stages/split.py", "import edgetl"),
+        ("core/words.py", "import importlib\nimportlib.import_module('edgetl.stages.plan')"),
     ],
     ids=[
         "up",
@@ -141,11 +147,28 @@ def test_imports_point_down_the_order_of_rooms() -> None:
         "command to command",
         "up among commands",
         "the API",
+        "by name",
     ],
 )
 def test_the_rule_finds_what_breaks_it(file: str, text: str) -> None:
     (found,) = imports_of(PACKAGE / file, text)
     assert fault_of(found)
+
+
+def test_a_relative_import_is_refused() -> None:
+    with pytest.raises(AssertionError, match="relative"):
+        list(imports_of(PACKAGE / "core" / "words.py", "def f():\n    from ..targets import target"))
+
+
+def test_the_map_shows_the_order_and_every_room() -> None:
+    text = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    block = "".join(line for line in text.splitlines(keepends=True) if line.startswith("    ") and ">" in line)
+    assert tuple(tuple(sorted(rooms.replace(",", " ").split())) for rooms in block.split(">")) == tuple(
+        tuple(sorted(rooms)) for rooms in ORDER
+    )
+    rooms = {name.split("/")[0] for name in re.findall(r"^\| `(\w+)/", text, re.MULTILINE)}
+    assert rooms == set(LEVEL)
+    assert "Files end at 400 lines, functions at 60, parameters at 8" in " ".join(text.split())
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:

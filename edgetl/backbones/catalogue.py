@@ -96,6 +96,10 @@ def canonical(backbone: str) -> str:
         raise ValueError(f"there is no such backbone; the backbones are {described()}")
     if not 0 < float(width) <= FAMILIES[name].widest:
         raise ValueError(f"the width multiplier must be in (0, {FAMILIES[name].widest:g}]")
+    if "e" in str(float(width)):
+        raise ValueError(
+            f"the width multiplier {width} is too small: layers have their least number of channels far above it"
+        )
     return f"{name}-{float(width)}"
 
 
@@ -117,7 +121,7 @@ def width_of(backbone: str) -> float:
     >>> width_of("mobilenetv2-0.35"), width_of("densenet121")
     (0.35, 121.0)
     """
-    found = re.search(r"\d+(\.\d+)?$", backbone)
+    found = re.search(r"\d+(\.\d+)?$", backbone.partition("-")[2] or backbone)
     return float(found[0]) if found else 1.0
 
 

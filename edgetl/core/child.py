@@ -21,7 +21,7 @@ from edgetl.core.paths import package_root
 # So the package's folder is on the path for one import only, after the standard library's modules that this import needs;
 # the current folder never is (-P).
 _BOOTSTRAP = (
-    "import sys, importlib, typing; root, module, function = sys.argv[1:4]; del sys.argv[1:4]; "
+    "import __future__, sys, importlib, typing; root, module, function = sys.argv[1:4]; del sys.argv[1:4]; "
     "sys.path.insert(0, root); import edgetl; del sys.path[0]; getattr(importlib.import_module(module), function)()"
 )
 
@@ -35,6 +35,15 @@ def end_with_parent() -> None:
     """Called in a child: end it when its parent is killed, even if native code in it never returns (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal that ended a process; real-time signals have none.
+
+    >>> signal_name(11), signal_name(40)
+    ('SIGSEGV', 'signal 40')
+    """
+    return {one.value: one.name for one in signal.Signals}.get(number, f"signal {number}")
 
 
 def answers_to_parent() -> TextIO:
@@ -65,7 +74,7 @@ def ask(module: str, *arguments: str, given: bytes = b"", timeout_s: float) -> R
         return Reply(None, f"not done after {timeout_s:g} s", _text(late.stderr))
     chatter = _text(done.stderr)
     if done.returncode < 0:
-        return Reply(None, f"it crashed ({signal.Signals(-done.returncode).name})", chatter)
+        return Reply(None, f"it crashed ({signal_name(-done.returncode)})", chatter)
     if done.returncode or not done.stdout:
         return Reply(None, (chatter.strip().splitlines() or [f"exit status {done.returncode}"])[-1][-300:], chatter)
     answer = json.loads(done.stdout)

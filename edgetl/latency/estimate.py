@@ -145,6 +145,8 @@ def estimate(load: Load, target: Target, runtime: str) -> Estimate | str:
     """The latency of the load on the target, or one sentence why there is no estimate."""
     if not BACKENDS[runtime].floats and load.precision != "int8":
         return f"{runtime} runs int8 only, and most of this net's work is {load.precision}"
+    if not BACKENDS[runtime].estimated:
+        return f"published latencies say nothing about {runtime}: its kernels are made for comparing answers, not for speed"
     asked = conditions_of(target, runtime, load)
     balance = macs_per_byte(target, load.precision)
     evidence = _evidence(group_of(asked.kind), balance, _own_rows(target, asked, balance))

@@ -41,6 +41,7 @@ class Backend:
     for_targets: a target's `runtimes` may name it.
     floats: whether it runs float nets. int16: whether it takes 16-bit activations; False where that is not known.
     published: the name that its program has in targets/published_latencies.csv; "" where that has no row of it.
+    estimated: published latencies of its kind of device say something about it; not of kernels that are slow on purpose.
     """
 
     format: Format
@@ -52,6 +53,7 @@ class Backend:
     floats: bool = True
     int16: bool = True
     published: str = ""
+    estimated: bool = True
 
     @property
     def suffix(self) -> str:
@@ -63,7 +65,7 @@ _LITERT, _COMPILED, _ORT = "edgetl.runtimes.litert", "edgetl.runtimes.litert_acc
 _KERAS = "edgetl.runtimes.keras"
 BACKENDS: dict[str, Backend] = {
     "litert-cpu": Backend("tflite", "cpu", _LITERT, "ai-edge-litert", default=True, published="tflite-xnnpack"),
-    "litert-cpu-reference": Backend("tflite", "cpu", _LITERT, "ai-edge-litert"),
+    "litert-cpu-reference": Backend("tflite", "cpu", _LITERT, "ai-edge-litert", estimated=False),
     "litert-gpu": Backend("tflite", "gpu", _COMPILED, "ai-edge-litert", published="tflite"),
     "litert-gpu-float32": Backend("tflite", "gpu", _COMPILED, "ai-edge-litert"),
     "litert-npu": Backend("tflite", "npu", _COMPILED, "ai-edge-litert", int16=False, published="tflite"),

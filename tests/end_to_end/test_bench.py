@@ -61,7 +61,7 @@ def test_every_backend_of_both_formats_runs_without_tensorflow(
     assert (tmp_path / "rows.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_tables_fit_80_columns_and_a_failed_row_is_told_below_them(models: Path) -> None:
+def test_the_tables_fit_80_columns_and_a_failed_row_is_shown_below_them(models: Path) -> None:
     done = bench(models / "crash.tflite", models / "small.tflite", "-b", "litert-cpu", *QUICK)
     assert done.returncode == 4
     assert "SIGSEGV" in done.stdout
@@ -70,7 +70,7 @@ def test_the_tables_fit_80_columns_and_a_failed_row_is_told_below_them(models: P
     assert "…" not in done.stdout
 
 
-def test_a_slower_model_is_exit_7_and_the_same_one_is_not(models: Path) -> None:
+def test_a_slower_model_gives_exit_code_7_and_the_same_model_does_not(models: Path) -> None:
     slower = bench(
         "--compare", models / "small.tflite", models / "larger.tflite", "-b", "litert-cpu", "--seconds", "2", "--json"
     )
@@ -104,7 +104,9 @@ def test_a_slower_model_is_exit_7_and_the_same_one_is_not(models: Path) -> None:
         (["small.tflite", "--input", "nowhere"], 4, "not a folder of photos"),
     ],
 )
-def test_wrong_use_is_told_in_a_message(models: Path, arguments: list[str], code: int, words: str) -> None:
+def test_wrong_use_gives_a_message_without_a_traceback(
+    models: Path, arguments: list[str], code: int, words: str
+) -> None:
     given = [str(models / text) if text.endswith(".tflite") else text for text in arguments]
     backends = [] if "-b" in given else ["-b", "litert-cpu"]
     done = bench(*given, *backends, *QUICK)
@@ -114,7 +116,7 @@ def test_wrong_use_is_told_in_a_message(models: Path, arguments: list[str], code
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not keep a process to processors")
-def test_a_range_of_processors_is_what_a_row_is_kept_to(models: Path) -> None:
+def test_a_row_runs_only_on_the_pinned_processors(models: Path) -> None:
     first = min(os.sched_getaffinity(0))
     last = first + (first + 1 in os.sched_getaffinity(0))
     done = bench(models / "small.tflite", "-b", "litert-cpu", "--pin", f"{first}-{last}", *QUICK, "--json")
@@ -124,7 +126,7 @@ def test_a_range_of_processors_is_what_a_row_is_kept_to(models: Path) -> None:
 
 
 @pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="this machine has an NVIDIA GPU")
-def test_a_gpu_that_is_asked_for_and_not_there_is_exit_3_in_one_line(models: Path) -> None:
+def test_a_requested_gpu_that_is_missing_gives_exit_code_3_in_one_line(models: Path) -> None:
     done = bench(models / "small.onnx", "-b", "ort-cuda", *QUICK)
     assert done.returncode == 3
     assert "no NVIDIA driver is here" in done.stderr.splitlines()[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from edgetl.commands.build.judge import absent_latency_checks
 from edgetl.core.errors import EXIT_LATENCY_OR_SIZE
 from edgetl.latency.estimate import Estimate, conditions_of, estimate, runtimes_of
 from edgetl.latency.load import load_of_net, load_of_ops, precision_of_ops, shares_of_ops
-from edgetl.targets.target import Peak, Reference, Target, load_target
+from edgetl.targets.target import Peak, Reference, Target, load_target, targets_folder
 from edgetl.verdicts.check import exit_code
 
 PI = load_target("raspberry-pi-4")
@@ -203,3 +204,14 @@ def test_a_narrower_interval_would_be_seen_in_the_verdict():
     halved = replace(found, p90_interval_ms=(found.p90_ms**0.5 * found.p90_interval_ms[0] ** 0.5, found.p90_ms**0.5 * found.p90_interval_ms[1] ** 0.5))  # fmt: skip
     [was], [is_now] = (absent_latency_checks(target, "f", one, accept=True) for one in (found, halved))
     assert (was.status, is_now.status) == ("inconclusive", "pass")
+
+
+def test_kernels_that_are_slow_on_purpose_get_no_estimate(tmp_path: Path) -> None:
+    """Published rows are of other kernels on the same processor: an interval from them would be of another program."""
+    text = (targets_folder() / "raspberry-pi-4.toml").read_text(encoding="utf-8").replace('"raspberry-pi-4"', '"other"')
+    (tmp_path / "other.toml").write_text(
+        re.sub(r"runtimes *= .*", 'runtimes = ["litert-cpu-reference"]', text, count=1)
+    )
+    target = load_target(str(tmp_path / "other.toml"))
+    found = estimate(load_of_net("mobilenetv2-0.35", 96, 3, target), target, "litert-cpu-reference")
+    assert isinstance(found, str) and "not for speed" in found

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from edgetl.commands.bench.protocol import Opened, OpenRequest, Placed, Profiled, Timed
-from edgetl.core.child import command_line
+from edgetl.core.child import command_line, signal_name
 from edgetl.core.words import printable
 
 _LOOK_EVERY_S = 0.05
@@ -131,7 +131,7 @@ class Child:
         self.end()
         if code == -signal.SIGKILL:
             raise ChildFailed("memory", "it was killed: the system ran out of memory")
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        name = signal_name(-code) if code < 0 else f"exit code {code}"
         raise ChildFailed("crashed", f"{name}{f': {chatter}' if chatter else ''}")
 
     def _last_words(self) -> str:

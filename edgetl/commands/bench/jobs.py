@@ -66,10 +66,10 @@ def find_jobs(
 
 def _who_opens() -> str:
     """What each kind of file is opened by, in words."""
-    opened = {backend.suffix: [] for backend in runnable().values() if backend.suffix}  # type: dict[str, list[str]]
+    opened: dict[str, list[str]] = {}
     for name, backend in runnable().items():
         if backend.suffix:
-            opened[backend.suffix].append(name)
+            opened.setdefault(backend.suffix, []).append(name)
     return "; ".join(f"{suffix} is opened by {', '.join(names)}" for suffix, names in opened.items())
 
 

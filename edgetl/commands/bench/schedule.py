@@ -214,7 +214,7 @@ def _place(row: Row, settings: Settings) -> None:
     """Decide whether the model ran on the backend's kind of device, with the backend's own executor."""
     device, executor = BACKENDS[row.job.backend].device, row.opened.get("executor") or ""
     if row.placement is None:
-        # An accelerator may leave ops to the processor without saying so: an unknown placement is no success.
+        # An accelerator may leave ops to the processor without saying so: an unknown placement is not a success.
         if settings.allow_fallback or device != "cpu":
             row.status = "fallback"
             row.notes.append("it is unknown where its ops ran")

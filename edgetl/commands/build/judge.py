@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgetl.core.words import of_threads
 from edgetl.latency.estimate import Estimate
-from edgetl.runtimes.catalogue import BACKENDS
+from edgetl.runtimes.catalogue import BACKENDS, default_backends
 from edgetl.targets.ships import shipped_files
 from edgetl.targets.target import Target
 from edgetl.verdicts.check import Check, drop_check, verdict
@@ -62,10 +62,18 @@ def _drop_checks(
     checks = [drop_check(f"{row['file']}@{runtime}", limit, pair) for runtime, pair in pairs.items()]
     for runtime in target.runtimes:
         if BACKENDS[runtime].format == row["format"] and runtime not in pairs:
-            reason = runtimes.get(runtime, "edgetl does not support this runtime on this machine")
+            reason = runtimes.get(runtime) or _why_not_measured(runtime)
             subject = f"{row['file']}@{runtime}"
             checks.append(Check("top1_drop_pp", subject, limit, None, None, "unmeasured", reason))
     return checks
+
+
+def _why_not_measured(runtime: str) -> str:
+    if not BACKENDS[runtime].module:
+        return f"edgetl writes files for {runtime} and does not run it: measure with the vendor's own tools"
+    return (
+        f"a build measures on {' and '.join(default_backends())} only: `edgetl verify --backend {runtime}` measures it"
+    )
 
 
 def _size_check(target: Target, row: ModelFile) -> Check:

@@ -14,13 +14,12 @@ import importlib.util
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from edgetl.core.child import answers_to_parent, command_line, end_with_parent
+from edgetl.core.child import answers_to_parent, command_line, end_with_parent, signal_name
 from edgetl.core.errors import DataError, MissingError
 from edgetl.core.words import printable
 from edgetl.formats.files import COPY_AGAIN, FORMATS, check_path
@@ -82,10 +81,9 @@ def _answer(name: str, path: Path, code: int, out: bytes, chatter: bytes) -> Exa
         raise DataError(f"{name} cannot be read as {FORMATS[path.suffix]}.", why=last["refused"], fix=last["fix"])
     if code < 0 or code > 128:
         number = -code if code < 0 else code - 128
-        known = {one.value: one.name for one in signal.Signals}
         raise DataError(
             f"{name} could not be examined.",
-            why=f"{stage} ended the process that did it ({known.get(number, f'signal {number}')})",
+            why=f"{stage} ended the process that did it ({signal_name(number)})",
             fix=f"the file is damaged or too large: {COPY_AGAIN}",
         )
     # Neither an answer nor a crash: a bug of ours, reported as one.

@@ -1,4 +1,4 @@
-"""A board on this very machine: an OpenSSH server of the test's own on the loopback, its home a temporary folder."""
+"""A board on this machine: the test's own OpenSSH server on the loopback interface, with a temporary home folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/s
 
 @dataclass(frozen=True)
 class Loopback:
-    """url and options: for open_board. home: of the other side. log: what the server said."""
+    """url and options: for open_board. home: of the other side. log: the server's output."""
 
     url: str
     options: dict[str, object]
@@ -29,7 +29,7 @@ class Loopback:
 
     @property
     def begun_there(self) -> str:
-        """A pattern for the commands of what was begun on the other side, and of nothing else."""
+        """A pattern that matches the commands of processes started on the other side, and no others."""
         return f"{self.home.parent}/a home"
 
     @property
@@ -64,7 +64,7 @@ def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
         f'SetEnv "HOME={str(home).replace(chr(34), chr(92) + chr(34))}"\n'
     )
     if os.getuid() == 0:
-        # What an init system makes when the service starts.
+        # An init system creates this folder when it starts the service.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     (folder / "known").write_text(f"[127.0.0.1]:{port} {Path(f'{host}.pub').read_text()}")
     client = folder / "ssh_config"

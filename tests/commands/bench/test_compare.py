@@ -1,4 +1,4 @@
-"""A against A is not called slower, ten percent are found, answers are held beside those of another row."""
+"""A is not slower than A, ten percent are detected, and answers are compared with those of another row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def row(name: str, rounds: Rounds) -> Row:
 
 
 def noisy_pair(seed: int, slower: float) -> tuple[Row, Row]:
-    """Rounds that share a disturbance that comes and goes, each run with noise and outliers of its own."""
+    """Two rows whose rounds share a varying disturbance; each run has its own noise and outliers."""
     source = random.Random(seed)
     level, first, second = 1.0, [], []
     for _ in range(25):
@@ -39,31 +39,31 @@ def test_a_against_a_is_never_called_slower_in_a_hundred_tries() -> None:
     assert verdicts.count(WITHIN) > 90
 
 
-def test_ten_percent_are_found_though_the_machine_drifts_by_more() -> None:
+def test_ten_percent_are_detected_although_the_machine_drifts_by_more() -> None:
     found = [compare(*noisy_pair(seed, 1.10), max_ratio=1.05) for seed in range(100)]
     assert sum(one["verdict"] == SLOWER for one in found) > 95
     assert sum(one["interval"][0] <= 1.10 <= one["interval"][1] for one in found) >= 88, "95% intervals cover the truth"
 
 
-def test_what_lies_on_both_sides_of_the_limit_is_undecided() -> None:
+def test_an_interval_that_includes_the_limit_is_undecided() -> None:
     assert compare(*noisy_pair(0, 1.05), max_ratio=1.05)["verdict"] == UNDECIDED
 
 
 @pytest.mark.parametrize(("backend", "file"), [("ort-cuda", "m.onnx"), ("litert-cpu-reference", "m.tflite")])
-def test_another_backend_is_held_against_the_everyday_one_of_the_same_file(backend: str, file: str) -> None:
-    everyday = "ort-cpu" if file.endswith("onnx") else "litert-cpu"
-    usual = Row(Job(Path(file), everyday, 1), opened={"answers": [[0.6, 0.4], [0.3, 0.7]]})
+def test_a_backend_is_compared_with_the_default_one_on_the_same_file(backend: str, file: str) -> None:
+    default = "ort-cpu" if file.endswith("onnx") else "litert-cpu"
+    usual = Row(Job(Path(file), default, 1), opened={"answers": [[0.6, 0.4], [0.3, 0.7]]})
     other = Row(Job(Path(file), backend, 1), opened={"answers": [[0.6, 0.4], [0.6, 0.4]]})
     note_parity([usual, other])
     assert other.parity is not None
     assert other.parity["with"] == usual.job.name
     assert other.parity["same_label"] == 1
     assert other.parity["max_abs"] == pytest.approx(0.3)
-    assert usual.parity is None, "there is nothing to hold it against"
+    assert usual.parity is None, "there is nothing to compare it with"
 
 
 @pytest.mark.parametrize(("second", "verdict"), [(1.1, SLOWER), (1.0, UNDECIDED)])
-def test_slower_must_be_said_twice_and_the_second_time_in_the_other_order(second: float, verdict: str) -> None:
+def test_slower_needs_a_second_measurement_in_the_opposite_order(second: float, verdict: str) -> None:
     asked: list[list[str]] = []
 
     def measure(jobs: Sequence[Job]) -> tuple[list[Row], dict[str, Any], bool]:

@@ -1,4 +1,4 @@
-"""A row is judged for the device that it was measured on, and for no other."""
+"""A row is judged only for the device that it was measured on."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def test_a_row_of_the_device_is_judged_by_its_p90_interval(target, times, status
     ],
     ids=["elsewhere", "row's own machine", "unknown", "nothing known", "fallback", "failed", "threads", "threads unknown", "no interval"],
 )  # fmt: skip
-def test_what_says_nothing_of_the_device_is_unmeasured_and_says_why(target, changes, machine, reason):
+def test_a_row_that_says_nothing_about_the_device_is_unmeasured_with_a_reason(target, changes, machine, reason):
     check = only(latency_checks([row(target, [1.0] * 200, **changes)], target, machine))
     assert (check.status, check.measured) == ("unmeasured", None)
     assert reason in check.reason
 
 
-def test_a_row_carries_its_device_with_it(target):
+def test_a_row_s_own_device_takes_precedence(target):
     assert only(latency_checks([row(target, [1.0] * 200, machine=PI)], target, LAPTOP)).status == "pass"
 
 
@@ -82,14 +82,14 @@ def test_an_imported_log_passes_only_with_the_device_s_name(target):
     assert only(latency_checks(read_log(text, source="x", device="Raspberry Pi 5"), target, PI)).status == "unmeasured"
 
 
-def test_a_target_that_is_any_machine_is_not_one_elsewhere():
+def test_a_target_that_matches_any_machine_matches_only_this_one():
     here = load_target("this-machine")
     assert only(latency_checks([row(here, [1.0] * 200)], here, LAPTOP)).status == "pass"
     elsewhere = row(here, [1.0] * 200, measured_elsewhere=True, machine=PI)
     assert only(latency_checks([elsewhere], here, LAPTOP)).status == "unmeasured"
 
 
-def test_only_what_the_target_would_ship_is_judged(target):
+def test_only_files_that_the_target_would_ship_are_judged(target):
     rows = [row(target, [99.0] * 200, precision="float32"), row(target, [9.0] * 200, precision="int8")]
     rows.append(row(target, [99.0] * 200, backend="litert-cpu-reference"))
     assert only(latency_checks(rows, target, PI)).status == "pass"

@@ -1,4 +1,4 @@
-"""Where a measurement is made, as it is asked for."""
+"""Options that say where a measurement runs are parsed, or refused with a message."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from edgetl.core.errors import UsageError
         ("0-7:3", [0, 3, 6]),
         ("5-5", [5]),
         (" 0, 2", [0, 2]),
-        # A phone is given a mask made of them: a processor named twice would be another one.
+        # A phone gets their bit mask, as a sum: a processor that is counted twice would select another one.
         ("1,0-1,1", [0, 1]),
         ("8191", [8191]),
     ],
 )
-def test_processors_are_named_as_taskset_takes_them(text, cores):
+def test_pin_has_the_syntax_of_taskset(text, cores):
     assert parse_pin(text) == cores
 
 
@@ -32,6 +32,6 @@ def test_processors_are_named_as_taskset_takes_them(text, cores):
     "text",
     ["", ",", "0,", "0-", "-1", "3-1", "0-3:0", "0:2", "0-1-2", "a", "0x3", "1.0", "Auto", "²", "8192", "0-99999999", "9" * 5000],
 )  # fmt: skip
-def test_what_is_no_list_of_processors_is_refused(text):
+def test_a_text_that_is_not_a_list_of_processors_is_refused(text):
     with pytest.raises(UsageError, match=r"(?s)is not a list of processors.*taskset -c"):
         parse_pin(text)

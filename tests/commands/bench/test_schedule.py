@@ -1,4 +1,4 @@
-"""Rows in processes of their own: whatever a model does to a runtime costs its own row and no other."""
+"""Each row has its own process: whatever a model does to a runtime, only its own row fails."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def silent(*_: Any) -> None:
 
 
 def children() -> set[int]:
-    """Processes that this one started and that are still there."""
+    """Processes that this one started and that still exist."""
     return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
 
 
-def test_a_model_that_crashes_hangs_or_eats_memory_costs_one_row_and_no_more(models: Path) -> None:
+def test_a_model_that_crashes_hangs_or_exhausts_memory_fails_only_its_own_row(models: Path) -> None:
     before = children()
     jobs = [
         Job(models / "crash.tflite", "litert-cpu", 1),
@@ -54,7 +54,7 @@ def test_a_model_that_crashes_hangs_or_eats_memory_costs_one_row_and_no_more(mod
     assert set(disturbance) >= {"load_before", "warnings"}
 
 
-def test_rows_are_taken_in_turns_and_the_figures_are_of_all_runs(models: Path) -> None:
+def test_rows_are_timed_in_turns_and_figures_are_of_all_runs(models: Path) -> None:
     visits: list[str] = []
     jobs = [Job(models / "small.onnx", "ort-cpu", count) for count in (1, 2)]
     rows, _, _ = measure(jobs, QUICK, lambda doing, row, *_: visits.append(row.job.name) if doing == "time" else None)
@@ -69,7 +69,7 @@ def test_rows_are_taken_in_turns_and_the_figures_are_of_all_runs(models: Path) -
         assert len(to_csv_row(to_json(row))) == len(to_csv_row(to_json(Row(row.job))))
 
 
-def test_ctrl_c_gives_what_was_measured_so_far(models: Path) -> None:
+def test_ctrl_c_keeps_what_was_measured_so_far(models: Path) -> None:
     before, visits = children(), 0
 
     def interrupt(doing: str, *_: Any) -> None:
@@ -87,7 +87,7 @@ def test_ctrl_c_gives_what_was_measured_so_far(models: Path) -> None:
 
 
 @pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="this machine has an NVIDIA GPU")
-def test_a_gpu_that_is_not_there_is_a_failed_row_or_with_leave_a_marked_one(models: Path) -> None:
+def test_a_missing_gpu_is_a_failed_row_or_a_marked_one_if_fallback_is_allowed(models: Path) -> None:
     job = Job(models / "small.onnx", "ort-cuda", 1)
     [row], _, _ = measure([job], QUICK, silent)
     assert (row.status, row.kind) == ("failed", "missing")
@@ -97,7 +97,7 @@ def test_a_gpu_that_is_not_there_is_a_failed_row_or_with_leave_a_marked_one(mode
     assert any("only 0% of its ops ran on the GPU" in note for note in row.notes)
 
 
-def test_a_child_that_is_killed_says_so() -> None:
+def test_a_killed_child_is_reported_as_crashed() -> None:
     with Child(memory_limit_bytes=2**33) as child:
         os.kill(child._process.pid, 11)
         with pytest.raises(ChildFailed) as failed:
@@ -105,7 +105,7 @@ def test_a_child_that_is_killed_says_so() -> None:
     assert failed.value.kind == "crashed"
 
 
-def test_a_refused_model_is_told_in_the_runtimes_own_words(tmp_path: Path) -> None:
+def test_a_refused_model_is_reported_in_the_runtime_s_own_words(tmp_path: Path) -> None:
     (tmp_path / "no.onnx").write_bytes(b"no model at all")
     begun = time.monotonic()
     [row], _, _ = measure([Job(tmp_path / "no.onnx", "ort-cpu", 1)], QUICK, silent)
@@ -114,7 +114,7 @@ def test_a_refused_model_is_told_in_the_runtimes_own_words(tmp_path: Path) -> No
     assert time.monotonic() - begun < QUICK.timeout_s, "it is not waited for"
 
 
-def test_ctrl_c_while_placement_is_asked_for_keeps_what_was_timed(models: Path) -> None:
+def test_ctrl_c_during_the_placement_request_keeps_what_was_timed(models: Path) -> None:
     def interrupt(doing: str, *_: Any) -> None:
         if doing == "placement":
             raise KeyboardInterrupt
@@ -127,15 +127,15 @@ def test_ctrl_c_while_placement_is_asked_for_keeps_what_was_timed(models: Path) 
 
 
 @pytest.mark.skipif(unavailable("ort-xnnpack") is None, reason="this ONNX Runtime has XNNPACK")
-def test_a_plain_processor_under_another_backends_name_is_marked(models: Path) -> None:
-    """Without XNNPACK in the wheel ONNX Runtime takes its own kernels: the device is the one asked for, the backend not."""
+def test_a_backend_that_runs_on_plain_kernels_is_marked(models: Path) -> None:
+    """Without XNNPACK in the wheel, ONNX Runtime uses its own kernels: the right device, but not the requested backend."""
     settings = Settings(seconds=0.1, visit_s=0.01, warmup_s=0.05, allow_fallback=True)
     [row], _, _ = measure([Job(models / "small.onnx", "ort-xnnpack", 1)], settings, silent)
     assert row.status == "fallback"
     assert "none of its ops ran in XnnpackExecutionProvider" in row.notes
 
 
-def test_an_input_without_a_fixed_size_is_refused_not_timed_at_one_pixel(models: Path, tmp_path: Path) -> None:
+def test_an_input_without_a_fixed_size_is_refused_and_not_timed_at_one_pixel(models: Path, tmp_path: Path) -> None:
     model = onnx.load(models / "small.onnx")
     for axis in (1, 2):
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"side{axis}"
@@ -145,7 +145,7 @@ def test_an_input_without_a_fixed_size_is_refused_not_timed_at_one_pixel(models:
     assert "no fixed size" in row.reason
 
 
-def test_an_interval_of_many_rounds_is_found_and_alike_neighbours_widen_it() -> None:
+def test_the_interval_of_many_rounds_covers_the_median_and_correlated_rounds_widen_it() -> None:
     source = random.Random(0)
     apart = [source.gauss(10, 1) for _ in range(3000)]
     low, high = batched_median_interval(apart) or (0, 0)

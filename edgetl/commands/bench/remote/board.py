@@ -204,13 +204,13 @@ class Board:
     def _do(self, doing: str, command: Sequence[str]) -> None:
         lines: list[str] = []
 
-        def told(line: str) -> None:
+        def on_line(line: str) -> None:
             lines.append(line)
             # pip's warnings are about this machine's settings; after a failure they are among the last lines anyway.
             if not line.startswith("WARNING"):
                 self.say({"note": f"{doing}: {line}"})
 
-        code = self._run(command, told)
+        code = self._run(command, on_line)
         if code:
             said = "; ".join(lines[-_KEPT_LINES:])
             kind = "disk" if "No space left on device" in said else "pip"
@@ -246,7 +246,11 @@ class Board:
             chatter.seek(0)
             lines = chatter.read().decode("utf-8", "replace").splitlines()
         if code:
-            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            name = (
+                {one.value: one.name for one in signal.Signals}.get(-code, f"signal {-code}")
+                if code < 0
+                else f"exit code {code}"
+            )
             missing = [line for line in lines if line.startswith("ModuleNotFoundError")]
             raise Failed("packages" if missing else "ended", "; ".join([name, *(missing or lines[-3:])]))
         return {}
@@ -256,13 +260,13 @@ class Board:
     def _run(
         self,
         command: Sequence[str],
-        told: Callable[[str], None],
+        on_line: Callable[[str], None],
         *,
         errors: Any = subprocess.STDOUT,
         first: bytes = b"",
         grace_s: float = 0.0,
     ) -> int:
-        """Run a process, call `told` with each of its lines, and return its exit code. When stdin ends, the process is ended and
+        """Run a process, call `on_line` with each of its lines, and return its exit code. When stdin ends, the process is ended and
         Gone is raised.
 
         grace_s: how long the process gets to end on its own.
@@ -275,11 +279,11 @@ class Board:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(first)
                 process.stdin.flush()
-            return self._watch(process, told)
+            return self._watch(process, on_line)
         finally:
             self._end(process, grace_s)
 
-    def _watch(self, process: subprocess.Popen[bytes], told: Callable[[str], None]) -> int:
+    def _watch(self, process: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> int:
         assert process.stdin is not None and process.stdout is not None
         source, text = process.stdout.fileno(), b""
         while True:
@@ -295,7 +299,7 @@ class Board:
                 text += data
                 *lines, text = text.split(b"\n")
                 for line in lines:
-                    told(line.decode("utf-8", "replace"))
+                    on_line(line.decode("utf-8", "replace"))
                 if not data:
                     return process.wait()
 

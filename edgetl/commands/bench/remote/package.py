@@ -50,7 +50,7 @@ def make_wheel() -> bytes:
     files = {
         f"edgetl/{path.relative_to(package_root()).as_posix()}": path.read_bytes()
         for path in sorted(package_root().rglob("*"))
-        if path.is_file() and not {"__pycache__", "_data"} & set(path.parts)
+        if path.is_file() and not {"__pycache__", "_data"} & set(path.relative_to(package_root()).parts)
     }
     files[f"{about}/METADATA"] = ("\n".join(metadata) + "\n").encode()
     files[f"{about}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: edgetl\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

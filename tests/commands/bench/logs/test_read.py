@@ -1,4 +1,4 @@
-"""What other tools print becomes rows. The logs are short, of the lines that those tools print, with figures of our own."""
+"""The output of other tools becomes rows. The logs are short: lines as those tools print them, with our own figures."""
 
 from __future__ import annotations
 
@@ -73,19 +73,19 @@ P999 Latency: 0.0091 s
 
 def test_a_log_of_benchmark_model_becomes_a_row_like_ours():
     (row,) = read_log(CPU, source="run.log")
-    told = {
+    expected = {
         "model": "/data/local/tmp/flowers int8.tflite", "name": "flowers int8.tflite", "backend": "litert-cpu",
         "threads": 4, "status": "ok", "load_ms": 4.711, "first_ms": 9.121, "mean_ms": 4.12177, "min_ms": 4.017,
         "max_ms": 5.21, "p50_ms": 4.107, "p95_ms": 4.266, "std_ms": 0.09, "runs": 242, "warmup_runs": 121,
         "memory": {"model_bytes": 6553600}, "library": "benchmark_model",
     }  # fmt: skip
-    assert {key: row[key] for key in told} == {
-        key: pytest.approx(value) if isinstance(value, float) else value for key, value in told.items()
+    assert {key: row[key] for key in expected} == {
+        key: pytest.approx(value) if isinstance(value, float) else value for key, value in expected.items()
     }
     assert row["placement"]["ops"] == {"XNNPACK": 60, "LiteRT kernels": 2}
 
 
-def test_what_a_log_does_not_hold_is_none():
+def test_figures_that_a_log_does_not_have_are_none():
     (row,) = read_log(CPU, source="run.log")
     for name in ("p90_ms", "p99_ms", "p50_interval_ms", "throughput_per_s", "rounds", "machine", "device", "import_ms"):
         assert row[name] is None, name
@@ -96,7 +96,7 @@ def test_what_a_log_does_not_hold_is_none():
     assert row["threads"] is None and row["memory"] is None and row["placement"] is None and row["name"] == "a"
 
 
-def test_levels_and_logcat_prefixes_change_nothing():
+def test_levels_and_logcat_prefixes_make_no_difference():
     bare = re.sub("^(INFO|VERBOSE): ", "", CPU, flags=re.MULTILINE)
     brief = "".join(f"07-08 15:37:34.588 I/tflite  ( 6071): {line}\n" for line in bare.splitlines())
     thread = "".join(f"07-14 13:14:52.097 22838 22838 I tflite  : {line}\n" for line in bare.splitlines())
@@ -109,7 +109,7 @@ def test_several_runs_in_one_log_are_several_rows():
     second = CPU.replace("[4]", "[1]").replace("4121.77", "9000.5").replace("max=5210", "max=9990")
     threads = [(row["threads"], round(row["mean_ms"], 6)) for row in read_log(CPU + second, source="x")]
     assert threads == [(4, 4.12177), (1, 9.0005)]
-    # logcat leaves the first lines out.
+    # logcat omits the first lines.
     cut = second[second.index("INFO: Num threads") :]
     assert [row["threads"] for row in read_log(CPU + cut, source="x")] == [4, 1]
 
@@ -194,18 +194,18 @@ def test_a_run_that_failed_says_why():
 
 def test_a_log_of_onnxruntime_perf_test_becomes_a_row():
     (row,) = read_log(PERF, source="perf.log")
-    told = {
+    expected = {
         "backend": "unknown", "threads": 2, "load_ms": 41.2, "first_ms": 7.0, "mean_ms": 6.17, "min_ms": 5.9,
         "p50_ms": 6.1, "p90_ms": 6.6, "p95_ms": 6.9, "p99_ms": 8.1, "max_ms": 9.1, "runs": 200, "timed_s": 1.2345,
         "throughput_per_s": 162.009, "memory": {"peak_bytes": 36696064}, "std_ms": None, "name": "perf",
     }  # fmt: skip
-    assert {key: row[key] for key in told} == {
-        key: pytest.approx(value) if isinstance(value, float) else value for key, value in told.items()
+    assert {key: row[key] for key in expected} == {
+        key: pytest.approx(value) if isinstance(value, float) else value for key, value in expected.items()
     }
     assert read_log(PERF, source="x", backend="ort-cpu")[0]["backend"] == "ort-cpu"
 
 
-def test_the_command_before_perf_tests_output_tells_model_and_provider():
+def test_model_and_provider_come_from_the_command_before_the_output_of_perf_test():
     command = "$ ./onnxruntime_perf_test -e cuda -r 200 -m times -s -I nets/flowers.onnx\n"
     rows = read_log(command + PERF + command.replace("cuda", "cpu") + PERF, source="x")
     assert [(row["model"], row["backend"]) for row in rows] == [
@@ -247,12 +247,12 @@ def test_a_log_that_is_broken_or_contradicts_itself_is_refused(text, said):
         read_log(text, source="x.log")
 
 
-def test_a_log_that_is_not_there_is_bad_data(tmp_path):
+def test_a_missing_log_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_logs([tmp_path / "none.log"])
 
 
-def test_the_device_is_what_the_user_says(tmp_path):
+def test_the_device_is_the_one_that_the_user_names(tmp_path):
     (tmp_path / "a.log").write_text(CPU)
     (row,) = read_logs([tmp_path / "a.log"], device="Raspberry Pi 4 Model B")
     assert row["machine"] == {"board": "Raspberry Pi 4 Model B"} and row["device"] == "Raspberry Pi 4 Model B"

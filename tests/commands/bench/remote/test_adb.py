@@ -1,5 +1,5 @@
-"""The flow over adb. There is no phone here: `STAND_IN` is a small program in adb's place, with a folder for a phone, that
-runs what it is told to; the real adb is asked for a phone that is not there."""
+"""Measuring over adb, without a phone: `STAND_IN` is a small program that replaces adb, with a folder as the phone, and runs
+the commands it gets. The real adb is asked for a phone that does not exist."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if rest == ["getprop"]:
 command = rest[0].replace("/data/local/tmp", str(phone) + "/data/local/tmp")
 sys.exit(subprocess.run(["sh", "-c", command]).returncode)
 """
-# As benchmark_model prints; the stand-in for it takes the same arguments.
+# Prints like benchmark_model and takes the same arguments.
 TOOL = """#!/bin/sh
 echo "$@" >> {arguments}
 echo "INFO: Num threads: [2]"
@@ -56,7 +56,7 @@ QUICK = Settings(seconds=0.1, timeout_s=0.5, cores={2: [0]})
 
 @pytest.fixture
 def phone(tmp_path):
-    """run(body="", spoilt=0, serial="PHONE1", jobs=...): what measure_over_adb gives, with a benchmark_model of `body`."""
+    """run(body="", spoilt=0, serial="PHONE1", jobs=...): the result of measure_over_adb with a benchmark_model of `body`."""
     model = tmp_path / "a net's; $(reboot).tflite"
     model.write_bytes(b"a model")
     (tmp_path / "phone/data/local/tmp").mkdir(parents=True)
@@ -79,7 +79,7 @@ def left_on(folder: Path) -> list[Path]:
     return list((folder / "phone/data/local/tmp").iterdir())
 
 
-def test_a_model_is_pushed_run_and_cleaned_away(phone):
+def test_a_model_is_pushed_run_and_deleted(phone):
     found = phone(ON_GPU)
     (row,) = found["rows"]
     assert (row["p50_ms"], row["runs"], row["load_ms"], row["status"]) == (0.08, 60, 0.3, "ok")
@@ -87,13 +87,13 @@ def test_a_model_is_pushed_run_and_cleaned_away(phone):
     assert found["machine"]["board"] == "Maker Phone 9" and found["machine"]["os"] == "Android 15"
     assert row["machine"] == found["machine"] and "Chips SoC77" in found["machine"]["processor"]
     assert "one after the other" in found["disturbance"]["warnings"][0]
-    told = (phone.folder / "arguments").read_text()
-    assert "--use_gpu=true" in told and "--num_threads=2" in told and "--min_secs=0.1" in told
+    arguments = (phone.folder / "arguments").read_text()
+    assert "--use_gpu=true" in arguments and "--num_threads=2" in arguments and "--min_secs=0.1" in arguments
     assert "taskset 1 /data" in (phone.folder / "calls").read_text()
     assert left_on(phone.folder) == []
 
 
-def test_a_tool_that_crashes_is_a_failed_row_and_the_next_one_goes_on(phone):
+def test_a_tool_that_crashes_is_a_failed_row_and_the_next_row_is_measured(phone):
     other = phone.model.with_name("other.tflite")
     other.write_bytes(b"another")
     jobs = [Job(phone.model, "litert-cpu", 1), Job(other, "litert-cpu", 2), Job(other, "ort-cpu", 2)]
@@ -106,14 +106,14 @@ def test_a_tool_that_crashes_is_a_failed_row_and_the_next_one_goes_on(phone):
 DECLINED = 'echo "INFO: Use gpu: [1]"; echo "INFO: Though GPU delegate is explicitly applied, the model graph will not be executed by the delegate."'
 
 
-def test_a_log_that_says_the_gpu_declined_is_a_failed_row_or_with_leave_a_marked_one(phone):
+def test_a_gpu_that_declined_is_a_failed_row_or_a_marked_one_if_fallback_is_allowed(phone):
     (row,) = phone(DECLINED)["rows"]
     assert (row["status"], row["failure"]) == ("failed", "placement") and "none of its ops" in row["reason"]
     (row,) = phone(DECLINED, settings=replace(QUICK, allow_fallback=True))["rows"]
     assert row["status"] == "fallback" and "none of its ops" in row["notes"][0]
 
 
-def test_a_tool_that_passes_over_what_it_was_asked_for_is_a_failed_row(phone):
+def test_a_tool_that_ignores_the_requested_delegate_is_a_failed_row(phone):
     (row,) = phone()["rows"]
     assert row["failure"] == "placement" and "its output is that of litert-cpu" in row["reason"]
 
@@ -126,13 +126,13 @@ def test_a_tool_that_hangs_is_ended_on_the_phone_as_well(phone):
     assert tool.stdout == b""
 
 
-def test_a_model_that_changed_on_the_way_is_refused(phone):
+def test_a_model_that_changed_during_the_transfer_is_refused(phone):
     with pytest.raises(DataError, match="changed during the transfer to the phone"):
         phone(spoilt=1)
     assert left_on(phone.folder) == []
 
 
-def test_a_phone_that_is_not_there_is_named(phone):
+def test_a_missing_phone_is_named(phone):
     with pytest.raises(MissingError, match=r"PHONE2 cannot be reached[^\n]*\n  why: error: device 'PHONE2' not found"):
         phone(serial="PHONE2")
 
@@ -143,7 +143,7 @@ def test_a_serial_number_cannot_be_an_option_or_a_command(phone, serial):
         phone(serial=serial)
 
 
-def test_without_the_tool_or_adb_it_says_what_to_give(tmp_path):
+def test_without_the_tool_or_adb_the_message_says_what_to_provide(tmp_path):
     job, note = Job(tmp_path / "net.tflite", "litert-cpu", 1), lambda text: None
     with pytest.raises(MissingError, match="--benchmark-model PATH"):
         measure_over_adb("A", [job], QUICK, benchmark_model=tmp_path / "none", on_note=note)
@@ -153,7 +153,7 @@ def test_without_the_tool_or_adb_it_says_what_to_give(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("adb") is None, reason="adb is not installed (apt: adb)")
-def test_the_real_adb_names_a_phone_that_is_not_there(tmp_path, monkeypatch):
+def test_the_real_adb_names_a_missing_phone(tmp_path, monkeypatch):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(probe.getsockname()[1]))

@@ -1,4 +1,4 @@
-"""Measuring over ssh, on a real OpenSSH server on the loopback: the same code, the same rows, nothing left behind."""
+"""Measuring over ssh, with a real OpenSSH server on the loopback interface: same code, same rows, nothing left behind."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def quiet(text):
 
 
 def running(marker):
-    """Process numbers of what runs with a word in its command."""
+    """Numbers of the processes whose command matches a pattern."""
     found = subprocess.run(["pgrep", "-f", marker], stdout=subprocess.PIPE, check=False, text=True)
     return [int(line) for line in found.stdout.split()]
 
 
 def gone(loopback, within_s=15.0):
-    """Whether nothing that was begun for a measurement is left on the other side."""
+    """Whether no process of a measurement is left on the other side."""
     until = time.monotonic() + within_s
     while time.monotonic() < until:
         if not running(loopback.begun_there):
@@ -58,21 +58,21 @@ def gone(loopback, within_s=15.0):
 
 
 class Knocks(threading.Thread):
-    """Does something once, when rows begin to be timed."""
+    """Runs an action once, after the first timed visits."""
 
     def __init__(self, action, after=3):
         super().__init__(daemon=True)
         self.visits, self.action, self.after = 0, action, after
-        self.told = threading.Event()
+        self.ready = threading.Event()
         self.start()
 
     def visit(self, doing, row, done, count):
         self.visits += doing == "time"
         if self.visits > self.after:
-            self.told.set()
+            self.ready.set()
 
     def run(self):
-        if self.told.wait(60):
+        if self.ready.wait(60):
             self.action()
 
 
@@ -99,7 +99,7 @@ def test_rows_come_back_as_if_they_were_measured_here(loopback, nets):
     assert not (Path.cwd() / "x").exists() and not list(loopback.home.rglob("*.part"))
 
 
-def test_what_is_there_already_is_not_sent_again_but_checked(loopback, nets):
+def test_files_already_on_the_board_are_checked_and_not_sent_again(loopback, nets):
     notes = []
     job = Job(nets / "net.tflite", "litert-cpu", 1)
     with open_board(loopback.url, on_note=notes.append, **loopback.options) as there:
@@ -114,7 +114,7 @@ def test_what_is_there_already_is_not_sent_again_but_checked(loopback, nets):
     assert found.rows[0].status == "ok"
 
 
-def test_a_model_that_no_runtime_there_opens_is_one_failed_row(loopback, nets, tmp_path):
+def test_a_model_that_no_runtime_on_the_board_opens_is_one_failed_row(loopback, nets, tmp_path):
     (tmp_path / "bad.tflite").write_bytes(b"no model")
     (tmp_path / "keras").mkdir()
     jobs = [Job(tmp_path / "bad.tflite", "litert-cpu", 1), Job(nets / "net.tflite", "litert-cpu", 1)]
@@ -138,19 +138,19 @@ def test_a_url_cannot_be_an_option_or_a_command(url):
         parse_url(url)
 
 
-def test_a_machine_that_is_not_there_is_missing(nets, loopback):
+def test_an_unreachable_machine_is_a_missing_one(nets, loopback):
     with pytest.raises(MissingError, match="cannot be reached") as failure:
         measure_over_ssh("ssh://127.0.0.1:1", [], QUICK, on_note=quiet, **loopback.options)
     assert "refused" in failure.value.why and failure.value.exit_code == 3
 
 
-def test_a_host_that_is_not_known_is_not_connected_to(loopback, tmp_path):
+def test_edgetl_does_not_connect_to_an_unknown_host(loopback, tmp_path):
     (tmp_path / "config").write_text(f"UserKnownHostsFile {tmp_path / 'none'}\nStrictHostKeyChecking yes\n")
     with pytest.raises(MissingError, match="Host key verification failed"):
         measure_over_ssh(loopback.url, [], QUICK, on_note=quiet, **{**loopback.options, "config": tmp_path / "config"})
 
 
-def test_a_key_that_is_refused_does_not_ask_for_a_password(loopback, tmp_path):
+def test_a_refused_key_does_not_lead_to_a_password_prompt(loopback, tmp_path):
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "k")], check=True, timeout=20)
     with pytest.raises(MissingError, match="Permission denied"):
         measure_over_ssh(loopback.url, [], QUICK, on_note=quiet, **{**loopback.options, "identity": tmp_path / "k"})
@@ -159,13 +159,13 @@ def test_a_key_that_is_refused_does_not_ask_for_a_password(loopback, tmp_path):
 @pytest.mark.parametrize(
     "python", ["/no/such python", "/bin/false", "sh -c 'touch /tmp/edgetl-was-here'"], ids=["absent", "false", "a command"]
 )  # fmt: skip
-def test_without_a_python_there_it_says_so(loopback, python):
+def test_a_board_without_python_is_reported(loopback, python):
     with pytest.raises(MissingError, match="Python|was lost"):
         measure_over_ssh(loopback.url, [], QUICK, on_note=quiet, **{**loopback.options, "python": python})
     assert not Path("/tmp/edgetl-was-here").exists()
 
 
-def test_a_python_that_lacks_packages_is_named(loopback, tmp_path):
+def test_a_missing_package_of_the_remote_python_is_named(loopback, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True, timeout=60)
     with pytest.raises(MissingError, match="lacks a package(.|\n)*ModuleNotFoundError: No module named"):
         measure_over_ssh(
@@ -173,7 +173,7 @@ def test_a_python_that_lacks_packages_is_named(loopback, tmp_path):
         )
 
 
-def test_a_file_that_changes_on_the_way_is_refused_and_not_kept(loopback, nets):
+def test_a_file_that_changes_during_the_transfer_is_refused_and_not_kept(loopback, nets):
     with (
         pytest.raises(DataError, match="changed during the transfer"),
         open_board(loopback.url, on_note=quiet, **loopback.options) as there,
@@ -184,26 +184,26 @@ def test_a_file_that_changes_on_the_way_is_refused_and_not_kept(loopback, nets):
     assert not list((loopback.kept / "files").glob("planted*"))
 
 
-def test_a_full_disk_there_is_named(loopback, nets):
+def test_a_full_disk_on_the_board_is_reported(loopback, nets):
     with (
         pytest.raises(DiskFullError, match="disk of ssh://.* is full"),
         open_board(loopback.url, on_note=quiet, **loopback.options) as there,
     ):
-        # Where the file is written to first lies on a device that is always full.
+        # The temporary name of the file is a link to a device that is always full.
         (loopback.kept / "files").mkdir(exist_ok=True)
         (loopback.kept / "files/full.part").symlink_to("/dev/full")
         there._put({"files/full": b"x" * 100_000})
     assert not list((loopback.kept / "files").glob("full*"))
 
 
-def test_a_name_that_lies_elsewhere_is_refused_there(loopback):
+def test_a_name_outside_of_the_board_s_folder_is_refused(loopback):
     with open_board(loopback.url, on_note=quiet, **loopback.options) as there:
         for name in ("/etc/passwd", "../up", "files/../../up", ""):
             with pytest.raises(Refused, match="outside of the folder"):
                 there._line.ask("have", files={name: "0"})
 
 
-def test_a_process_that_is_killed_there_leaves_what_was_measured(loopback, nets):
+def test_a_process_killed_on_the_board_keeps_what_was_measured(loopback, nets):
     def kill():
         for number in running(f"edgetl.commands.bench.remote.agent.*{loopback.begun_there}"):
             os.kill(number, signal.SIGKILL)
@@ -216,7 +216,7 @@ def test_a_process_that_is_killed_there_leaves_what_was_measured(loopback, nets)
     assert gone(loopback)
 
 
-def test_a_connection_that_breaks_leaves_rows_here_and_nothing_there(loopback, nets):
+def test_a_broken_connection_keeps_rows_here_and_leaves_no_process_there(loopback, nets):
     def cut():
         for number in running(f"^ssh -T .*{loopback.options['config']}"):
             os.kill(number, signal.SIGKILL)
@@ -227,8 +227,8 @@ def test_a_connection_that_breaks_leaves_rows_here_and_nothing_there(loopback, n
     assert gone(loopback)
 
 
-def test_a_connection_that_breaks_while_a_model_hangs_ends_it_there(loopback, nets):
-    """Nothing is written then that could tell it that nobody is there."""
+def test_a_connection_that_breaks_while_a_model_hangs_ends_the_process_there(loopback, nets):
+    """Nothing is written during the hang, so no failed write can show that the connection is gone."""
 
     def cut():
         time.sleep(0.5)
@@ -236,7 +236,7 @@ def test_a_connection_that_breaks_while_a_model_hangs_ends_it_there(loopback, ne
             os.kill(number, signal.SIGKILL)
 
     knocks, patient = Knocks(cut, after=0), Settings(timeout_s=600.0)
-    opened = lambda doing, row, done, count: knocks.told.set()  # noqa: E731
+    opened = lambda doing, row, done, count: knocks.ready.set()  # noqa: E731
     with pytest.raises(MissingError, match="was lost"):
         measure_over_ssh(loopback.url, [Job(nets / "hang.onnx", "ort-cpu", 1)], patient, on_note=quiet, on_visit=opened, **loopback.options)  # fmt: skip
     assert gone(loopback)
@@ -244,14 +244,14 @@ def test_a_connection_that_breaks_while_a_model_hangs_ends_it_there(loopback, ne
 
 @pytest.fixture
 def ctrl_c():
-    """Where the tests run in the background, SIGINT is ignored."""
+    """SIGINT is ignored if the tests run in the background: handle it during this test."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_brings_back_what_was_measured_and_ends_it_there(loopback, nets):
+def test_ctrl_c_brings_back_what_was_measured_and_ends_the_process_there(loopback, nets):
     knocks = Knocks(lambda: os.kill(os.getpid(), signal.SIGINT))
     jobs = [Job(nets / "net.tflite", "litert-cpu", 1), Job(nets / "net.onnx", "ort-cpu", 1)]
     found = measure_over_ssh(loopback.url, jobs, LONG, on_note=quiet, on_visit=knocks.visit, **loopback.options)
@@ -263,7 +263,7 @@ def test_ctrl_c_brings_back_what_was_measured_and_ends_it_there(loopback, nets):
 # ---- what is sent ----
 
 
-def test_the_wheel_is_one_that_pip_takes_and_asks_for_what_running_needs(tmp_path):
+def test_pip_accepts_the_wheel_which_requires_only_the_runtime_dependencies(tmp_path):
     file = tmp_path / wheel_name()
     file.write_bytes(make_wheel())
     assert make_wheel() == file.read_bytes()
@@ -271,20 +271,20 @@ def test_the_wheel_is_one_that_pip_takes_and_asks_for_what_running_needs(tmp_pat
     subprocess.run([*pip, "--target", str(tmp_path / "there"), str(file)], check=True, timeout=60)
     code = "import edgetl.commands.bench.remote.agent; print(edgetl.commands.bench.remote.agent.__file__)"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    told = subprocess.check_output([sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'there')!r}); {code}"], env=environment, timeout=60)  # fmt: skip
-    assert told.decode().startswith(str(tmp_path))
+    printed = subprocess.check_output([sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'there')!r}); {code}"], env=environment, timeout=60)  # fmt: skip
+    assert printed.decode().startswith(str(tmp_path))
     with zipfile.ZipFile(file) as archive:
         metadata = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("METADATA"))
     assert any(line.startswith("numpy") for line in requirements()) and "tensorflow" not in metadata
 
 
-def test_wheels_and_an_interpreter_exclude_each_other(tmp_path):
-    with pytest.raises(UsageError, match="exclude each other"):
+def test_wheels_and_remote_python_exclude_each_other(tmp_path):
+    with pytest.raises(UsageError, match="--wheels and --remote-python exclude each other"):
         measure_over_ssh("ssh://board", [], QUICK, on_note=quiet, python="python3", wheels=tmp_path)
 
 
-def test_wheels_that_lack_something_are_told_by_pip_there(loopback, tmp_path):
-    """No index is asked: the folder alone counts."""
+def test_missing_wheels_are_reported_in_pip_s_words(loopback, tmp_path):
+    """No index is used, only the folder."""
     with zipfile.ZipFile(tmp_path / "nothing-1.0-py3-none-any.whl", "w") as archive:
         archive.writestr("nothing-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: nothing\nVersion: 1.0\n")
     options = {**loopback.options, "python": None, "wheels": tmp_path}
@@ -295,7 +295,7 @@ def test_wheels_that_lack_something_are_told_by_pip_there(loopback, tmp_path):
 
 
 def test_the_board_s_program_is_python_3_7(tmp_path):
-    """It is what says that a Python is too old."""
+    """It must still run to report that a Python is too old."""
     ast.parse(Path(board.__file__).read_text(), feature_version=(3, 7))
 
 
