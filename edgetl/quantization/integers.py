@@ -139,7 +139,7 @@ def _constants(
 
 def _useful_constants(node: Node, input_high: float) -> np.ndarray:
     """A shift's bias, float64, clipped where it is so negative that the ReLU gives 0 for every input: one such constant would
-    make the grid of all others coarser."""
+    widen the grid of all others."""
     assert node.bias is not None
     bias = node.bias.astype(np.float64)
     return bias if node.activation == "none" else np.maximum(bias, -input_high)
