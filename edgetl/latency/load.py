@@ -83,6 +83,7 @@ def shares_of_ops(ops: Sequence[OpRow], target: Target) -> list[OpShare]:
         {
             "name": run[i]["name"],
             "type": run[i]["type"],
+            "work": work[i],
             "held_by": "computing" if (run[i]["macs"] or 0) >= balance * run[i]["bytes_moved"] else "memory",
             "share": work[i] / whole,
         }

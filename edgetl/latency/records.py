@@ -52,9 +52,10 @@ class NoEstimate(TypedDict):
 
 
 class OpShare(TypedDict):
-    """One op's share of the estimated time, and what limits it: "computing" or "memory"."""
+    """One op's share of the estimated time, and what limits it: "computing" or "memory". work: as latency.published.work_of."""
 
     name: str
     type: str
+    work: float
     held_by: str
     share: float
