@@ -127,4 +127,4 @@ def test_a_range_of_processors_is_what_a_row_is_kept_to(models: Path) -> None:
 def test_a_gpu_that_is_asked_for_and_not_there_is_exit_3_in_one_line(models: Path) -> None:
     done = bench(models / "small.onnx", "-b", "ort-cuda", *QUICK)
     assert done.returncode == 3
-    assert "no NVIDIA driver is here" in done.stderr.splitlines()[0]
+    assert "no NVIDIA driver is installed" in done.stderr.splitlines()[0]

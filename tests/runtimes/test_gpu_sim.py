@@ -204,7 +204,7 @@ def test_without_float16_on_the_adapter_enforcing_float32_changes_nothing(file, 
 def test_an_op_that_the_gpu_does_not_take_is_a_refusal_that_names_it(found):
     row = found("refused")
     assert row["exit_code"] == EXIT_MISSING
-    assert row["what"] == "litert-gpu was asked for and would not run on the GPU."
+    assert row["what"] == "litert-gpu was requested, but would not run on the GPU."
     assert "MATRIX_DIAG" in row["why"]
 
 
@@ -230,7 +230,7 @@ def test_without_a_driver_the_command_says_so_in_one_line_with_exit_code_3(tmp_p
     assert done.returncode == EXIT_MISSING
     assert done.stdout == ""
     what, fix = done.stderr.splitlines()
-    assert what.startswith("edgetl: litert-gpu is not here: no Vulkan ")
+    assert what.startswith("edgetl: litert-gpu is not available: no Vulkan ")
     assert "make test-gpu-sim" in what
     assert fix.startswith("  fix: `edgetl doctor`")
 
@@ -241,6 +241,6 @@ def test_without_a_driver_nothing_runs_on_the_cpu_unasked(tmp_path):
     asked = [("net.tflite", "litert-gpu", allowed) for allowed in (False, True)]
     answers = simulated(tmp_path, tmp_path / "no-driver.json", asked)
     refused, fallen_back = answers["rows"]
-    assert (refused["what"], refused["exit_code"]) == ("litert-gpu is not here.", EXIT_MISSING)
+    assert (refused["what"], refused["exit_code"]) == ("litert-gpu is not available.", EXIT_MISSING)
     assert fallen_back["placement"]["devices"] == {"LiteRT on the CPU": "cpu"}
     assert answers["device"] == {"name": machine.processor(), "simulated": False}
