@@ -12,7 +12,7 @@ LARGEST_REPORT_BYTES = 64 * 10**6
 
 
 def bundle_files(folder: Path) -> list[Path]:
-    """The model files of a bundle, by name. Raises DataError when there is none."""
+    """The model files of a bundle, sorted by name. Raises DataError if there are none."""
     for place in (folder / "models", folder):
         files = sorted(file for suffix in FORMATS for file in place.glob(f"*{suffix}"))
         if files:
@@ -25,7 +25,7 @@ def bundle_files(folder: Path) -> list[Path]:
 
 
 def read_report(file: Path) -> dict[str, str] | None:
-    """File name -> sha256 as report.json has them; None without a report. Raises DataError for one that is damaged."""
+    """File name -> sha256 from report.json; None if there is no report. Raises DataError for a damaged report."""
     if not file.is_file():
         return None
     try:
@@ -42,7 +42,7 @@ def read_report(file: Path) -> dict[str, str] | None:
 
 
 def as_built(name: str, sha256: str | None, built: Mapping[str, str] | None) -> str:
-    """Whether a file is the one that its bundle's report is about: its bytes, not its name.
+    """Whether a file has the bytes that its bundle's report recorded for its name.
 
     >>> as_built("a.tflite", "00", {"a.tflite": "11"}), as_built("b.tflite", "00", {})
     ('changed', 'not in the report')

@@ -1,7 +1,8 @@
-"""golden/: a few photos with the exact tensors in and out, for an app's unit tests, and for `edgetl verify` itself.
+"""golden/: a few photos with their exact input tensors and probabilities, for an app's unit tests and for `edgetl verify`.
 
-golden.json: {layout, photos: [{photo, label, float32, int8 (where a file takes it), probabilities: {"file@runtime": [...]}}]};
-tensors are little-endian, NHWC without the batch. Written by a build, replayed where the bundle is used.
+golden.json: {layout, photos: [{photo, label, float32, int8 (if a file has int8 input), probabilities: {"file@runtime": [...]}}]};
+tensors are little-endian, NHWC without the batch. A build writes it; verify replays it where
+the bundle is used.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _TENSORS: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int8": np.dty
 def golden_tensors(
     photo: Path, normalization: Normalization, view: View, grid: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """What the contract makes of a photo file: "float32" [h, w, 3] normalized, and with a grid "int8", the same on it."""
+    """A photo file preprocessed by the contract: "float32" [h, w, 3], normalized; with a grid also "int8", quantized on it."""
     image = np.asarray(normalization.apply(decode.load_view(photo, view).astype(np.float32)), _TENSORS["float32"])
     if grid is None:
         return {"float32": image}
@@ -35,7 +36,7 @@ def golden_tensors(
 
 
 def int8_grid(inputs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The grid of the files that take int8: {dtype, scale, zero_point}; None when no file does. All of them share one."""
+    """The input grid of the int8 files: {dtype, scale, zero_point}; None if there are none. All int8 files share one grid."""
     return next((grid for grid in inputs if grid["dtype"] == "int8"), None)
 
 
@@ -48,7 +49,8 @@ def write_golden(
     grid: Mapping[str, Any] | None,
     sessions: Mapping[str, Any],
 ) -> None:
-    """Makes the folder. chosen: photo files with their labels; sessions: "file@runtime" -> what its probabilities come from."""
+    """Create the folder. chosen: photo files with their labels; sessions: "file@runtime" -> the session that computes its
+    probabilities."""
     folder.mkdir()
     index = []
     for i, (path, label) in enumerate(chosen):
@@ -76,10 +78,10 @@ def replay_golden(
     sessions: Mapping[str, Any],
     n_classes: int,
 ) -> GoldenReplay | None:
-    """How far this machine is from what the build recorded; None if the bundle has no golden/.
+    """How far the results of this machine are from those that the build recorded; None if the bundle has no golden/.
 
-    Files are run on the golden tensors themselves, so that a fault of the preprocessing and a fault of a file are seen separately. Raises
-    DataError for what cannot be read.
+    Model files are run on the stored tensors, so that faults of the preprocessing and faults of a file show separately.
+    Raises DataError if golden/ cannot be read.
     """
     if not (folder / "golden.json").is_file():
         return None
@@ -89,15 +91,15 @@ def replay_golden(
         furthest: dict[str, float | None] = dict.fromkeys(sessions)
         for row in index:
             here = golden_tensors(folder / plain_name(row["photo"]), normalization, view, grid)
-            written = {kind: golden_tensor(folder, row, kind, view) for kind in _TENSORS if kind in row}
-            for kind in written.keys() & here.keys():
-                values += written[kind].size
-                differing += int((written[kind] != here[kind]).sum())
+            stored = {kind: golden_tensor(folder, row, kind, view) for kind in _TENSORS if kind in row}
+            for kind in stored.keys() & here.keys():
+                values += stored[kind].size
+                differing += int((stored[kind] != here[kind]).sum())
             for name, session in sessions.items():
-                wanted = row["probabilities"].get(name)
-                if wanted is not None:
-                    found = probabilities_of(name, session, written["float32"][None], n_classes)[0]
-                    apart = float(np.abs(found - np.array(wanted, np.float64)).max())
+                recorded = row["probabilities"].get(name)
+                if recorded is not None:
+                    found = probabilities_of(name, session, stored["float32"][None], n_classes)[0]
+                    apart = float(np.abs(found - np.array(recorded, np.float64)).max())
                     furthest[name] = max(furthest[name] or 0.0, apart)
     except (KeyError, TypeError, AttributeError, *decode.DECODE_ERRORS) as error:
         raise DataError(
@@ -109,7 +111,7 @@ def replay_golden(
 
 
 def golden_index(folder: Path) -> list[Mapping[str, Any]]:
-    """The rows of golden.json; none without golden/."""
+    """The rows of golden.json; empty if there is no golden/."""
     if not (folder / "golden.json").is_file():
         return []
     found: list[Mapping[str, Any]] = json.loads((folder / "golden.json").read_text(encoding="utf-8"))["photos"]
@@ -117,7 +119,7 @@ def golden_index(folder: Path) -> list[Mapping[str, Any]]:
 
 
 def plain_name(name: str) -> str:
-    """The name of a file in golden/. Raises ValueError for a path that leads elsewhere."""
+    """The name, if it is that of a file directly in golden/. Raises ValueError for a path that leads elsewhere."""
     if Path(name).name != name:
         raise ValueError(f"{name!r} is not the name of a file in golden/")
     return name

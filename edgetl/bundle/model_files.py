@@ -1,7 +1,7 @@
-"""A model file as verification runs it: what its input takes, how photos are brought to it, what its outputs stand for.
+"""A model file as verify runs it: the type of its input, the preprocessing of photos, the classes of its outputs.
 
-A bundle's files have all of that from contract.json. A file that comes alone has it from wherever it is told, and every
-guess is a note that the user reads.
+For the files of a bundle, contract.json states all of this. For a file without a bundle it comes from the file's metadata,
+labels beside it, or a guess; every guess is a note that the user reads.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from edgetl.tasks.photos.contract import Normalization, View, read_input
 from edgetl.tasks.photos.mistakes import Way, describe
 
 _MINUS_ONE_TO_ONE = Normalization((127.5,) * 3, (127.5,) * 3)
-# A softmax stays within [0, 1], wrongly read by its integers within [-0.5, 1.5]; logits of many photos do not.
+# A softmax is within [0, 1], or within [-0.5, 1.5] if its integers are misread; the logits of many photos are not.
 _MOST_PROBABILITY = 1.51
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """name: as it is told, and the first part of its versions' names. way: how its photos are to be prepared. grid: of its
-    input: {dtype, and on integers scale and zero_point}. planes: it takes NCHW. classes: in the order of its outputs, None
-    where no source names them. origins: what was taken from where, for a file without a bundle.
+    """name: as it is displayed, and the first part of its versions' names. way: the preprocessing of its photos. grid: of
+    its input: {dtype, and for integers scale and zero_point}. planes: whether it takes NCHW. classes: in the order of its
+    outputs; None if no source names them. origins: for a file without a bundle, where each of these facts comes from.
     """
 
     name: str
@@ -46,13 +46,13 @@ class ModelFile:
 
     @property
     def view(self) -> View:
-        """How a photo becomes its square."""
+        """How a photo is cut and resized to the square input."""
         return View(self.way.size_px, self.way.cut, self.way.centre_fraction)
 
     def answers(self, session: Any, images: Any, classes: Sequence[str]) -> Any:
-        """Figures for each of `classes`, float [n, classes]. images: float32 [n, h, w, 3], prepared.
+        """The outputs for each of `classes`, float [n, classes]. images: float32 [n, h, w, 3], preprocessed.
 
-        classes: those of all files, in one order; the file's own may be another. Raises DataError.
+        classes: those of all files, in one order, which may differ from the file's own order. Raises DataError.
         """
         shaped = np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self.planes else images
         found = probabilities_of(self.name, session, shaped, len(classes))
@@ -62,7 +62,7 @@ class ModelFile:
 
 
 def of_bundle(bundle: Bundle) -> list[ModelFile]:
-    """The files of a bundle's student, float32 first. Raises DataError for a contract that edgetl does not write."""
+    """The student's files in a bundle, float32 first. Raises DataError for a contract that edgetl did not write."""
     way = Way.of(*read_input(bundle.input))
     return [
         ModelFile(f"models/{file.name}", bundle.folder / "models" / file.name, way, file.input, bundle.classes)
@@ -71,7 +71,7 @@ def of_bundle(bundle: Bundle) -> list[ModelFile]:
 
 
 def of_paths(paths: Sequence[Path]) -> list[ModelFile]:
-    """Model files that come alone. Raises DataError for one that is no classifier, or where two know other classes."""
+    """Model files without a bundle. Raises DataError for one that is not a classifier, or for two with different classes."""
     names = [path.name for path in dict.fromkeys(paths)]
     found = [
         _alone(path, printable(path.name if names.count(path.name) == 1 else str(path), 4096))
@@ -81,7 +81,7 @@ def of_paths(paths: Sequence[Path]) -> list[ModelFile]:
     for file in known[1:]:
         if sorted(file.classes or ()) != sorted(known[0].classes or ()):
             raise DataError(
-                f"{file.name} and {known[0].name} tell apart other classes.",
+                f"{file.name} and {known[0].name} have different classes.",
                 why=f"{file.name} has {_few(file.classes or ())}; {known[0].name} has {_few(known[0].classes or ())}",
                 fix="verify them one after the other",
             )
@@ -89,26 +89,26 @@ def of_paths(paths: Sequence[Path]) -> list[ModelFile]:
 
 
 def with_classes(file: ModelFile, names: Sequence[str], other: str | None) -> ModelFile:
-    """The file with classes, where it names none itself. names: those of another file given beside it, `other`, in the order
-    of its outputs; else of the photos, sorted, as most training code takes folders.
+    """The file with classes, if no source of its own names them.
 
-    Raises DataError where the count of its outputs is another.
+    names: with `other`, the classes of that other file, in the order of its outputs; otherwise the photos' classes, sorted,
+    which is the order that most training code uses. Raises DataError if the number of the file's outputs is different.
     """
     if file.classes is not None:
         return file
     outputs = read_signature(file.path).outputs
     if outputs != len(names):
         raise DataError(
-            f"{file.name} gives {outputs} figures for each photo.",
-            why=f"the photos are of {len(names)} classes, {_few(names)}, and no labels came with the file",
-            fix="put its labels into labels.txt beside it, one a line in the order of its outputs, or give photos of its classes",
+            f"{file.name} has {outputs} outputs per photo.",
+            why=f"the photos have {len(names)} classes, {_few(names)}, and the file came without labels",
+            fix="put its labels into labels.txt beside it, one per line in the order of its outputs, or give photos of its classes",
         )
-    told = (
-        f"those of {other}, in its order: no labels came with the file"
+    origin = (
+        f"those of {other}, in its order: the file came without labels"
         if other
-        else "the photos' folders, by name: no labels came with the file, so if all is wrong, their order may be"
+        else "the photos' folders, sorted by name: the file came without labels, so if every answer is wrong, the order may be"
     )
-    return replace(file, classes=tuple(names), origins={**(file.origins or {}), "classes": told})
+    return replace(file, classes=tuple(names), origins={**(file.origins or {}), "classes": origin})
 
 
 def _few(names: Sequence[str]) -> str:
@@ -123,22 +123,24 @@ def _alone(path: Path, name: str) -> ModelFile:
     if contract is not None:
         normalization, view = read_input(contract["input"])
         labels = tuple((path.parents[1] / "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"))
-        told = "contract.json of the bundle it lies in"
-        origins = {"preprocessing": told, "classes": "labels.txt of the bundle it lies in"}
+        origins = {"preprocessing": "contract.json of its bundle", "classes": "labels.txt of its bundle"}
         way = Way.of(normalization, view)
     else:
         labels, where = _labels(path, found)
-        normalization, told = _normalization(found)
+        normalization, origin = _normalization(found)
         way = Way.of(normalization, View(found.size_px, "stretch", 1.0))
-        origins = {"preprocessing": f"{describe(way)}: {told}; how it cuts and resizes is a guess", "classes": where}
+        origins = {
+            "preprocessing": f"{describe(way)}: {origin}; how photos are cut and resized is a guess",
+            "classes": where,
+        }
     if labels is not None:
-        # As photos' folders are compared: however accents are spelt.
+        # The same Unicode form as the names of photos' folders, which may encode accents differently.
         labels = tuple(unicodedata.normalize("NFC", label) for label in labels)
     if labels is not None and len(labels) != found.outputs:
         raise DataError(
-            f"{name} gives {found.outputs} figures for each photo.",
-            why=f"its labels, from {origins['classes']}, are {len(labels)}",
-            fix="give it the labels it was trained with, one a line in the order of its outputs",
+            f"{name} has {found.outputs} outputs per photo.",
+            why=f"it has {len(labels)} labels, from {origins['classes']}",
+            fix="give it the labels it was trained with, one per line in the order of its outputs",
         )
     if labels is not None and len(set(labels)) != len(labels):
         raise DataError(f"The labels of {name} are not all different.", fix="name each class once")
@@ -146,17 +148,17 @@ def _alone(path: Path, name: str) -> ModelFile:
 
 
 def _contract_of(path: Path) -> Any:
-    """contract.json of the bundle whose models/ the file lies in, if it speaks of these very bytes."""
+    """contract.json of the bundle that the file is in, if it records exactly these bytes; otherwise None."""
     place = path.resolve().parent
     file = place.parent / "contract.json"
     if place.name != "models" or not file.is_file() or not (place.parent / "labels.txt").is_file():
         return None
     try:
         contract = json.loads(file.read_text(encoding="utf-8"))
-        promised = contract["files"][f"models/{path.name}"]["sha256"]
+        recorded = contract["files"][f"models/{path.name}"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return contract if promised == hashlib.sha256(path.read_bytes()).hexdigest() else None
+    return contract if recorded == hashlib.sha256(path.read_bytes()).hexdigest() else None
 
 
 def _labels(path: Path, found: Signature) -> tuple[tuple[str, ...] | None, str]:
@@ -168,21 +170,21 @@ def _labels(path: Path, found: Signature) -> tuple[tuple[str, ...] | None, str]:
 
 
 def _normalization(found: Signature) -> tuple[Normalization, str]:
-    """(numbers, where they are from) for a file whose bundle is not at hand."""
+    """(normalization, where it comes from) for a file without a bundle."""
     if found.normalization is not None:
         return found.normalization, "the file's own metadata"
     if found.grid["dtype"] == "float32":
-        return _MINUS_ONE_TO_ONE, "a guess, the file does not say and takes floats"
+        return _MINUS_ONE_TO_ONE, "a guess, because the file takes floats and does not state it"
     if not found.grid["scale"]:
-        return Normalization((0.0,) * 3, (1.0,) * 3), "a guess, the file takes bytes and tells no grid"
-    # Bytes of pixels over the whole range of its integers: real = (q - zero_point) * scale, q = pixel + the smallest.
+        return Normalization((0.0,) * 3, (1.0,) * 3), "a guess, because the file takes bytes and states no grid"
+    # Pixel bytes over the whole range of the integers: real = (q - zero_point) * scale, q = pixel + the smallest.
     smallest = -128 if found.grid["dtype"] == "int8" else 0
     mean = float(found.grid["zero_point"] - smallest)
-    return Normalization((mean,) * 3, (1.0 / found.grid["scale"],) * 3), "pixels put straight on its input's grid"
+    return Normalization((mean,) * 3, (1.0 / found.grid["scale"],) * 3), "pixel bytes are its input's integers"
 
 
 def are_logits(found: Any) -> bool:
-    """Whether figures [n, classes] come from before a softmax, which some exporters leave off.
+    """Whether outputs [n, classes] are logits: some exporters leave out the softmax.
 
     >>> are_logits(np.array([[0.1, 0.9]])), are_logits(np.array([[-3.0, 4.0]]))
     (False, True)
@@ -191,6 +193,6 @@ def are_logits(found: Any) -> bool:
 
 
 def softmax(found: Any) -> Any:
-    """Of each row, float64 [n, classes]."""
+    """The softmax of each row, float64 [n, classes]."""
     powers = np.exp(found.astype(np.float64) - found.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)

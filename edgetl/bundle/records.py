@@ -1,4 +1,4 @@
-"""What reading a bundle back gives, as types. Light."""
+"""Types of the results of reading a bundle. Light."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TypedDict
 
 
 class GoldenReplay(TypedDict):
-    """golden/ made again here. differing: of so many values of the input tensors. files: version -> largest difference of a probability."""
+    """golden/ replayed here. differing: how many of the `values` of all input tensors differ. files: version -> largest
+    difference of a probability."""
 
     photos: int
     values: int

@@ -1,4 +1,4 @@
-"""What a model file contains, as types of the JSON that `edgetl inspect --json` prints. Light."""
+"""Types of the JSON that `edgetl inspect --json` prints about a model file. Light."""
 
 from __future__ import annotations
 
