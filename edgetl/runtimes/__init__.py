@@ -17,12 +17,13 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from edgetl.core import machine
 from edgetl.core.errors import DataError, MissingError
 from edgetl.runtimes.catalogue import BACKENDS, LIBRARIES, default_backends, runnable
 from edgetl.runtimes.placement import Placement
+from edgetl.runtimes.records import BackendState
 
 
 class PlacementError(MissingError):
@@ -101,10 +102,10 @@ def version(name: str) -> str:
     return next((found for found in versions if found), "")
 
 
-def survey() -> dict[str, dict[str, Any]]:
+def survey() -> dict[str, BackendState]:
     """The state of every backend, by name. They are checked in parallel: some checks run a child process."""
 
-    def look(name: str) -> dict[str, Any]:
+    def look(name: str) -> BackendState:
         reason = unavailable(name)
         here = reason is None
         return {
@@ -119,7 +120,7 @@ def survey() -> dict[str, dict[str, Any]]:
         return dict(zip(runnable(), pool.map(look, runnable()), strict=True))
 
 
-def open_session(model: Path, backend: str, *, threads: int, allow_fallback: bool = False) -> Any:
+def open_session(model: Path, backend: str, *, threads: int, allow_fallback: bool = False) -> Session:
     """Open a model file on a backend. Raises MissingError for a backend that is not available, PlacementError for one that
     would run elsewhere, ValueError for a file that it refuses."""
     reason = unavailable(backend)
@@ -127,7 +128,9 @@ def open_session(model: Path, backend: str, *, threads: int, allow_fallback: boo
         raise MissingError(
             f"{backend} is not available.", why=reason, fix="`edgetl doctor` lists the backends that are"
         )
-    return load_runtime(backend).open_session(model, threads=threads, backend=backend, allow_fallback=allow_fallback)
+    module = load_runtime(backend)
+    opened = module.open_session(model, threads=threads, backend=backend, allow_fallback=allow_fallback)
+    return cast(Session, opened)
 
 
 def runtimes_for(model: Path, among: Collection[str] | None = None) -> list[str]:
@@ -138,7 +141,7 @@ def runtimes_for(model: Path, among: Collection[str] | None = None) -> list[str]
 
 def open_sessions(
     folder: Path, files: Sequence[str], *, threads: int, backends: Collection[str] | None = None
-) -> tuple[dict[str, Any], dict[str, str]]:
+) -> tuple[dict[str, Session], dict[str, str]]:
     """Open every file on every available backend that opens its format.
 
     files: names in `folder`. backends: None for the default ones. Returns ("file@runtime" -> session, backend -> why it is
@@ -146,7 +149,7 @@ def open_sessions(
     """
     chosen = default_backends() if backends is None else backends
     absent = {name: reason for name in runnable() if name in chosen and (reason := unavailable(name))}
-    sessions: dict[str, Any] = {}
+    sessions: dict[str, Session] = {}
     for file in files:
         for name in runtimes_for(folder / file, chosen):
             if name in absent:

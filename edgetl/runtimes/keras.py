@@ -36,6 +36,7 @@ class KerasSession:
     """A float or fake-quantized Keras model. See runtimes.Session."""
 
     output_step = 0.0
+    executor = ""
 
     def __init__(self, model: Path, backend: str = "keras") -> None:
         import tensorflow as tf

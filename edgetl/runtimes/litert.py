@@ -12,6 +12,7 @@ import numpy as np
 from edgetl.core import machine
 from edgetl.runtimes import litert_profile, one_image
 from edgetl.runtimes.placement import Placement
+from edgetl.runtimes.records import OpDetails, OpTime, TensorDetails
 from edgetl.tasks.photos.contract import to_grid
 
 _DELEGATE, _BUILTIN = litert_profile.XNNPACK, litert_profile.KERNELS
@@ -43,7 +44,8 @@ class LiteRtSession:
         )
         self._interpreter.allocate_tensors()
         self._model, self._threads, self._delegate = model, threads, delegate
-        self._input, self._output = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
+        self._input: TensorDetails = self._interpreter.get_input_details()[0]
+        self._output: TensorDetails = self._interpreter.get_output_details()[0]
         self.executor = _DELEGATE if delegate else _BUILTIN
         self.input_shape = one_image(
             [[int(size) for size in found["shape_signature"]] for found in self._interpreter.get_input_details()]
@@ -75,7 +77,7 @@ class LiteRtSession:
         macs = macs_by_executor(self._model, executors)
         return Placement(counts, {_DELEGATE: "cpu", _BUILTIN: "cpu"}, macs)
 
-    def profile(self, runs: int) -> list[dict[str, Any]]:
+    def profile(self, runs: int) -> list[OpTime]:
         """Every operator that ran, slowest first. Profiling takes time itself, so read the shares rather than the
         milliseconds. See runtimes.litert_profile."""
         image = self._interpreter.get_tensor(self._input["index"]).tobytes()
@@ -124,9 +126,9 @@ def open_tensors(model: Path) -> Callable[[Any], dict[str, Any]]:
         experimental_preserve_all_tensors=True,
     )
     interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]
+    source: TensorDetails = interpreter.get_input_details()[0]
     outputs = {int(tensor) for op in interpreter._get_ops_details() for tensor in op["outputs"]}
-    kept = [details for details in interpreter.get_tensor_details() if details["index"] in outputs]
+    kept: list[TensorDetails] = [details for details in interpreter.get_tensor_details() if details["index"] in outputs]
 
     def tensors(image: Any) -> dict[str, Any]:
         interpreter.set_tensor(source["index"], to_grid(image, source["dtype"], *source["quantization"]))
@@ -141,12 +143,12 @@ def open_tensors(model: Path) -> Callable[[Any], dict[str, Any]]:
     return tensors
 
 
-def placed_ops(interpreter: Any) -> tuple[list[Any], set[int]]:
+def placed_ops(interpreter: Any) -> tuple[list[OpDetails], set[int]]:
     """(the model's ops, each with op_name, inputs and outputs; the positions of those that a delegate runs).
 
     interpreter: one that has allocated its tensors.
     """
-    details = interpreter._get_ops_details()  # the only call that shows the delegate
+    details: list[OpDetails] = interpreter._get_ops_details()  # the only call that shows the delegate
     ops = [op for op in details if op["op_name"] != "DELEGATE"]
     maker = {int(tensor): position for position, op in enumerate(ops) for tensor in op["outputs"]}
     taken: set[int] = set()

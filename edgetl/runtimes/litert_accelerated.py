@@ -38,6 +38,7 @@ from edgetl.runtimes.litert import macs_by_executor
 from edgetl.runtimes.litert_compile import compile_model
 from edgetl.runtimes.litert_probe import Found, ask_accelerator, has_gpu_library, last_line, npu_vendor
 from edgetl.runtimes.placement import Placement
+from edgetl.runtimes.records import TensorDetails
 from edgetl.tasks.photos.contract import to_grid
 
 FLOAT32 = "litert-gpu-float32"
@@ -113,6 +114,8 @@ def simulated(backend: str = "litert-gpu") -> bool:
 class CompiledSession:
     """A CompiledModel with its input and output buffers. See runtimes.Session."""
 
+    executor = ""
+
     def __init__(self, model: Path, threads: int, backend: str, *, allow_fallback: bool) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -120,7 +123,8 @@ class CompiledSession:
         file = Interpreter(
             model_path=str(model), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         )
-        self._input, self._output = file.get_input_details()[0], file.get_output_details()[0]
+        self._input: TensorDetails = file.get_input_details()[0]
+        self._output: TensorDetails = file.get_output_details()[0]
         self._ops = len(file._get_ops_details())
         self._model, self._kind = model, BACKENDS[backend].device
         self.input_shape = tuple(int(size) for size in self._input["shape"])

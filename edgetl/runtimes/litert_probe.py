@@ -15,9 +15,10 @@ import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from edgetl.core import child
+from edgetl.runtimes.records import ProbeReply
 
 # One RELU on four floats.
 SMALLEST_MODEL = zlib.decompress(
@@ -64,7 +65,8 @@ def ask_accelerator(kind: str, model: Path | None = None) -> Found:
     adapter = _ADAPTER.search(reply.chatter)
     simulated = adapter is not None and "CPU" in adapter["kind"]
     refused = _REFUSED_OPS.search(reply.chatter)
-    facts = reply.facts or {"opened": False, "why": reply.why, "load_errors": []}
+    unanswered: ProbeReply = {"opened": False, "why": reply.why, "load_errors": []}
+    facts = cast(ProbeReply, reply.facts) if reply.facts else unanswered
     why = facts["why"]
     if why and not refused and (errors := _ERROR.findall(reply.chatter)):
         first = errors[0].strip(" :")[:200]
@@ -101,7 +103,7 @@ def _libraries(folder: Path) -> list[Path]:
     return [file for file in sorted(folder.glob("*LiteRt*")) if file.suffix in (".so", ".dll", ".dylib")]
 
 
-def answer(_given: bytes, kind: str, model: str = "") -> dict[str, Any]:
+def answer(_given: bytes, kind: str, model: str = "") -> ProbeReply:
     """What the child process of `ask_accelerator` runs."""
     import numpy as np
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from edgetl.core import child
 from edgetl.core.errors import MissingError
+from edgetl.runtimes.records import OpTime
 
 XNNPACK, KERNELS = "XNNPACK", "LiteRT kernels"
 # tflite::Profiler::EventType: an op of the file, and an operator of a delegate that replaces ops.
@@ -43,7 +44,7 @@ class FileOp:
 
 def profile(
     model: Path, ops: Sequence[FileOp], image: bytes, *, threads: int, runs: int, delegate: bool
-) -> list[dict[str, Any]]:
+) -> list[OpTime]:
     """Every operator that ran, slowest first. ms: the mean of the middle half of `runs` runs, because an interruption of a
     run would be counted for the operator that was running.
 
@@ -69,11 +70,11 @@ def profile(
         )
     events = reply.facts["events"]
     names = _names(ops, [(int(kind), str(tag), int(index)) for kind, tag, index, _ in events])
-    rows = [
+    rows: list[OpTime] = [
         {"op": tag, "name": name, "ms": _middle_mean(times) / 1e3, "executor": _EXECUTORS[kind]}
         for (kind, tag, _, times), name in zip(events, names, strict=True)
     ]
-    return sorted(rows, key=lambda row: -float(row["ms"]))
+    return sorted(rows, key=lambda row: -row["ms"])
 
 
 def _middle_mean(values: Sequence[int]) -> float:

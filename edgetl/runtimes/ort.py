@@ -20,6 +20,7 @@ from edgetl.core import machine
 from edgetl.runtimes import PlacementError, one_image
 from edgetl.runtimes.catalogue import BACKENDS
 from edgetl.runtimes.placement import Placement
+from edgetl.runtimes.records import NodeArguments, NodeEvent, OpTime
 from edgetl.tasks.photos.contract import to_grid
 
 _CPU = "CPUExecutionProvider"
@@ -182,22 +183,22 @@ class OrtSession:
         devices = {name: "cpu" if name == _CPU else BACKENDS[self._backend].device for name in counts}
         return Placement(dict(counts), devices, _macs_by_provider(self._model, events))
 
-    def profile(self, runs: int) -> list[dict[str, Any]]:
+    def profile(self, runs: int) -> list[OpTime]:
         """Every op that ran, slowest first; ms is the mean of `runs` runs. Profiling takes time itself, so read the shares
         rather than the milliseconds."""
         spent: dict[str, float] = {}
-        about: dict[str, Any] = {}
+        about: dict[str, NodeArguments] = {}
         for event in self._profiled(runs=runs):
             name = _node(event)
             spent[name] = spent.get(name, 0.0) + event["dur"] / 1e3 / runs
             about[name] = event["args"]
-        rows = [
+        rows: list[OpTime] = [
             {"op": about[name]["op_name"], "name": name, "ms": ms, "executor": about[name]["provider"]}
             for name, ms in spent.items()
         ]
-        return sorted(rows, key=lambda row: -float(row["ms"]))
+        return sorted(rows, key=lambda row: -row["ms"])
 
-    def _profiled(self, *, runs: int) -> list[dict[str, Any]]:
+    def _profiled(self, *, runs: int) -> list[NodeEvent]:
         feed = self._feed or {self._name: np.zeros(self.input_shape, self._dtype)}
         with tempfile.TemporaryDirectory() as folder:
             prefix = str(Path(folder) / "profile")
@@ -215,11 +216,11 @@ class OrtSession:
         del self._session
 
 
-def _node(event: dict[str, Any]) -> str:
-    return str(event["name"]).removesuffix("_kernel_time")
+def _node(event: NodeEvent) -> str:
+    return event["name"].removesuffix("_kernel_time")
 
 
-def _macs_by_provider(model: Path, events: list[dict[str, Any]]) -> dict[str, int] | None:
+def _macs_by_provider(model: Path, events: list[NodeEvent]) -> dict[str, int] | None:
     """None if the file cannot be counted (without onnx, which only builds need), or if an op with multiplications is not
     found by its name among those that ran."""
     if importlib.util.find_spec("onnx") is None:
@@ -233,7 +234,7 @@ def _macs_by_provider(model: Path, events: list[dict[str, Any]]) -> dict[str, in
         return None
     if any(op.macs is None for op in ops):
         return None
-    ran = {_node(event): str(event["args"]["provider"]) for event in events}
+    ran = {_node(event): event["args"]["provider"] for event in events}
     macs = dict.fromkeys(ran.values(), 0)
     if len(macs) == 1:
         return {next(iter(macs)): sum(op.macs or 0 for op in ops)}

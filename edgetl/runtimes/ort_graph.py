@@ -26,6 +26,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 
 from edgetl.core.words import printable
 from edgetl.formats.read.census import Op
+from edgetl.runtimes.records import OptimizedGraph
 
 # What ONNX Runtime raises for a model that it refuses: its exceptions have no common base class.
 REFUSALS = (
@@ -44,7 +45,7 @@ _INTEGER_KERNELS = {
 }
 
 
-def optimized_graph(data: bytes, ops: Sequence[Op]) -> dict[str, Any]:
+def optimized_graph(data: bytes, ops: Sequence[Op]) -> OptimizedGraph:
     """Op census after optimization on the CPU, and `fused_share`: MACs in integer ops over all MACs of the file.
 
     data: the model, with all its tensors inside. ops: its census. An integer op is matched to the file's op by the name of

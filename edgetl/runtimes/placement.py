@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+
+from edgetl.runtimes.records import PlacementJson
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,13 @@ class Placement:
             return None
         return sum(n for name, n in self.macs.items() if self.devices[name] == device) / total
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> PlacementJson:
         """The fields, and both shares for each kind of device that has ops."""
         kinds = sorted({self.devices[name] for name in self.ops})
-        shares = {kind: {"ops": self.share_of_ops(kind), "macs": self.share_of_macs(kind)} for kind in kinds}
-        return {**asdict(self), "shares": shares}
+        return {
+            "ops": dict(self.ops),
+            "devices": dict(self.devices),
+            "macs": None if self.macs is None else dict(self.macs),
+            "unknown": self.unknown,
+            "shares": {kind: {"ops": self.share_of_ops(kind), "macs": self.share_of_macs(kind)} for kind in kinds},
+        }

@@ -35,7 +35,9 @@ from edgetl.formats.read.census import (
 # The exceptions when a flatbuffer with wrong offsets, lengths or types is unpacked.
 DAMAGE = (struct.error, ValueError, IndexError, KeyError, TypeError, OverflowError, AttributeError, RecursionError)
 _DTYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-_OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+_OPERATORS: dict[int, str] = {
+    value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")
+}
 # Op -> the inputs with its data, kernel and bias, and the kernel's axis of output channels.
 _KERNELS = {
     "CONV_2D": (0, 1, 2, 0),
