@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,6 @@ class KerasSession:
     def __init__(self, model: Path, backend: str = "keras") -> None:
         import tensorflow as tf
 
-        from edgetl.quantization.net import holds_quantized_net
-
         self._kind = BACKENDS[backend].device
         if self._kind == "gpu" and not tf.config.list_physical_devices("GPU"):
             raise PlacementError(backend, "the installed TensorFlow sees no GPU: pip install 'tensorflow[and-cuda]'")
@@ -50,15 +49,7 @@ class KerasSession:
             # Soft placement moves ops that have no GPU kernel to the CPU without a message.
             tf.config.set_soft_device_placement(False)
         with tf.device(f"/{self._kind.upper()}:0"):
-            if holds_quantized_net(model):
-                from edgetl.quantization.fake import FakeQuantized
-                from edgetl.quantization.net import load_quantized
-
-                net = FakeQuantized(load_quantized(model)).model
-            else:
-                from edgetl.backbones.models import load_model
-
-                _, net = load_model(model)
+            net = _load(model)
         self.input_shape = (1, *(int(size) for size in net.input_shape[1:]))
         self._function = tf.function(lambda images: tf.nn.softmax(net(images, training=False)), reduce_retracing=True)
         self._image: Any = None
@@ -89,13 +80,31 @@ class KerasSession:
         del self._function
 
 
+def _load(model: Path) -> Any:
+    """The Keras model of an artifact. Raises ValueError for a folder that does not hold one."""
+    from edgetl.quantization.net import holds_quantized_net
+
+    try:
+        if holds_quantized_net(model):
+            from edgetl.quantization.fake import FakeQuantized
+            from edgetl.quantization.net import load_quantized
+
+            return FakeQuantized(load_quantized(model)).model
+        from edgetl.backbones.models import load_model
+
+        return load_model(model)[1]
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{model} does not hold a trained or quantized model: {error}") from None
+
+
 def open_session(
     model: Path, *, threads: int = 0, backend: str = "keras", allow_fallback: bool = False
 ) -> KerasSession:
     """model: the folder of a finetune, distill or quantize artifact. threads: 0 leaves the number to TensorFlow.
 
-    Raises ValueError for a number of threads after TensorFlow has run something in this process: it can only be set
-    before."""
+    Raises ValueError for a folder that does not hold a model, and for a number of threads after TensorFlow has run something
+    in this process: it can only be set before.
+    """
     if threads:
         import tensorflow as tf
 
