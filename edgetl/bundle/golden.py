@@ -11,23 +11,24 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from edgetl.bundle.records import GoldenReplay
+from edgetl.bundle.records import GoldenReplay, GoldenRow, TensorKind
 from edgetl.core.errors import DataError
+from edgetl.formats.read.records import InputGrid
 from edgetl.measure.accuracy import probabilities_of
 from edgetl.tasks.photos import decode
 from edgetl.tasks.photos.contract import Normalization, View, to_grid
 
 MOST_PHOTOS = 5
-_TENSORS: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int8": np.dtype(np.int8)}
+_TENSORS: dict[TensorKind, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int8": np.dtype(np.int8)}
 
 
 def golden_tensors(
-    photo: Path, normalization: Normalization, view: View, grid: Mapping[str, Any] | None
-) -> dict[str, Any]:
+    photo: Path, normalization: Normalization, view: View, grid: InputGrid | None
+) -> dict[TensorKind, Any]:
     """A photo file preprocessed by the contract: "float32" [h, w, 3], normalized; with a grid also "int8", quantized on it."""
     image = np.asarray(normalization.apply(decode.load_view(photo, view).astype(np.float32)), _TENSORS["float32"])
     if grid is None:
@@ -35,7 +36,7 @@ def golden_tensors(
     return {"float32": image, "int8": to_grid(image, _TENSORS["int8"], grid["scale"], grid["zero_point"])}
 
 
-def int8_grid(inputs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def int8_grid(inputs: Sequence[InputGrid]) -> InputGrid | None:
     """The input grid of the int8 files: {dtype, scale, zero_point}; None if there are none. All int8 files share one grid."""
     return next((grid for grid in inputs if grid["dtype"] == "int8"), None)
 
@@ -46,13 +47,13 @@ def write_golden(
     normalization: Normalization,
     view: View,
     *,
-    grid: Mapping[str, Any] | None,
+    grid: InputGrid | None,
     sessions: Mapping[str, Any],
 ) -> None:
     """Create the folder. chosen: photo files with their labels; sessions: "file@runtime" -> the session that computes its
     probabilities."""
     folder.mkdir()
-    index = []
+    index: list[GoldenRow] = []
     for i, (path, label) in enumerate(chosen):
         photo = f"{i}{path.suffix.lower()}"
         shutil.copyfile(path, folder / photo)
@@ -63,7 +64,7 @@ def write_golden(
         outputs = {
             name: [float(p) for p in session.run(tensors["float32"][None])[0]] for name, session in sessions.items()
         }
-        index.append({"photo": photo, "label": label, **names, "probabilities": outputs})
+        index.append(cast(GoldenRow, {"photo": photo, "label": label, **names, "probabilities": outputs}))
     (folder / "golden.json").write_text(
         json.dumps({"layout": "NHWC without the batch, row by row, RGB; little-endian", "photos": index}, indent=1)
     )
@@ -74,7 +75,7 @@ def replay_golden(
     normalization: Normalization,
     view: View,
     *,
-    grid: Mapping[str, Any] | None,
+    grid: InputGrid | None,
     sessions: Mapping[str, Any],
     n_classes: int,
 ) -> GoldenReplay | None:
@@ -110,11 +111,11 @@ def replay_golden(
     return {"photos": len(index), "values": values, "differing": differing, "files": furthest}
 
 
-def golden_index(folder: Path) -> list[Mapping[str, Any]]:
+def golden_index(folder: Path) -> list[GoldenRow]:
     """The rows of golden.json; empty if there is no golden/."""
     if not (folder / "golden.json").is_file():
         return []
-    found: list[Mapping[str, Any]] = json.loads((folder / "golden.json").read_text(encoding="utf-8"))["photos"]
+    found: list[GoldenRow] = json.loads((folder / "golden.json").read_text(encoding="utf-8"))["photos"]
     return found
 
 
@@ -125,6 +126,6 @@ def plain_name(name: str) -> str:
     return name
 
 
-def golden_tensor(folder: Path, row: Mapping[str, Any], kind: str, view: View) -> Any:
+def golden_tensor(folder: Path, row: GoldenRow, kind: TensorKind, view: View) -> Any:
     """A stored input tensor, float32 or int8 [h, w, 3]."""
     return np.fromfile(folder / plain_name(row[kind]), _TENSORS[kind]).reshape(view.size_px, view.size_px, 3)

@@ -19,6 +19,7 @@ import numpy as np
 from edgetl.bundle.read import Bundle
 from edgetl.core.errors import DataError
 from edgetl.core.words import printable
+from edgetl.formats.read.records import InputGrid
 from edgetl.formats.read.signature import Signature, read_signature
 from edgetl.measure.accuracy import probabilities_of
 from edgetl.tasks.photos.contract import Normalization, View, read_input
@@ -39,7 +40,7 @@ class ModelFile:
     name: str
     path: Path
     way: Way
-    grid: Mapping[str, Any]
+    grid: InputGrid
     classes: tuple[str, ...] | None
     planes: bool = False
     origins: Mapping[str, str] | None = None

@@ -14,6 +14,7 @@ from edgetl.bundle.files import LARGEST_REPORT_BYTES, as_built, read_report
 from edgetl.core.errors import DataError
 from edgetl.core.store import file_sha256
 from edgetl.core.words import printable
+from edgetl.formats.read.records import InputGrid
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class BundleFile:
     format: str
     precision: str
     ships: bool
-    input: Mapping[str, Any]
+    input: InputGrid
     recorded: Mapping[str, tuple[float, int]]
 
 
@@ -126,11 +127,12 @@ def _file(row: Mapping[str, Any]) -> BundleFile:
     # Bundles come from other people: a report must not name files elsewhere or send control characters to the terminal.
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise ValueError(f"{name!r} is not the name of a file in models/")
-    grid = dict(row["input"])
-    if grid["dtype"] not in ("float32", "int8", "uint8"):
-        raise ValueError(f"{name} takes {grid['dtype']!r}")
+    stated = row["input"]
+    if stated["dtype"] not in ("float32", "int8", "uint8"):
+        raise ValueError(f"{name} takes {stated['dtype']!r}")
+    grid: InputGrid = {"dtype": stated["dtype"]}
     if grid["dtype"] != "float32":
-        grid |= {"scale": float(grid["scale"]), "zero_point": int(grid["zero_point"])}
+        grid |= {"scale": float(stated["scale"]), "zero_point": int(stated["zero_point"])}
     recorded = {
         str(backend): (float(found["top1"]), int(found["n"])) for backend, found in row.get("accuracy", {}).items()
     }

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Literal, NotRequired, TypedDict
+
+TensorKind = Literal["float32", "int8"]
+
+
+class GoldenRow(TypedDict):
+    """One photo of golden.json: names of files in golden/. int8: if a model file has int8 input. probabilities:
+    "file@runtime" -> one number per class."""
+
+    photo: str
+    label: str
+    float32: str
+    int8: NotRequired[str]
+    probabilities: dict[str, list[float]]
 
 
 class GoldenReplay(TypedDict):

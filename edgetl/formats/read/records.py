@@ -156,6 +156,15 @@ class LeftOp(TypedDict):
     op: str
 
 
+class InputGrid(TypedDict):
+    """The type of a model's input. scale, zero_point: of an integer type; real = (q - zero_point) * scale. A scale of 0.0 in
+    a file without a bundle means that the file has none."""
+
+    dtype: str
+    scale: NotRequired[float]
+    zero_point: NotRequired[int]
+
+
 class RuntimeRow(TypedDict):
     """What a runtime does with the file. refused: its message. LiteRT: ops that XNNPACK takes (delegated) and leaves (left). ONNX Runtime: ops after
     optimization, and the share of MACs in integer ops; unmatched: ops that could not be counted."""

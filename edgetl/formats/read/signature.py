@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from edgetl.core.errors import DataError, MissingError
 from edgetl.core.words import printable
 from edgetl.formats.files import check_path
+from edgetl.formats.read.records import InputGrid
 from edgetl.tasks.photos.contract import Normalization
 
 _LARGEST_LABELS_BYTES = 1 << 20
@@ -33,7 +33,7 @@ class Signature:
 
     size_px: int
     planes: bool
-    grid: Mapping[str, Any]
+    grid: InputGrid
     outputs: int
     labels: tuple[str, ...] | None
     normalization: Normalization | None
@@ -64,7 +64,7 @@ def _of_tflite(path: Path, name: str) -> Signature:
         raise _refused(name, "LiteRT", error) from None
     _single(name, len(image), len(answer))
     scale, zero_point = image[0]["quantization"]
-    grid = {"dtype": np.dtype(image[0]["dtype"]).name, "scale": float(scale), "zero_point": int(zero_point)}
+    grid: InputGrid = {"dtype": np.dtype(image[0]["dtype"]).name, "scale": float(scale), "zero_point": int(zero_point)}
     size, planes = _square(name, [int(side) for side in image[0]["shape"]])
     return Signature(size, planes, _grid(name, grid), int(answer[0]["shape"][-1]), _tflite_labels(path), None)
 
@@ -92,7 +92,7 @@ def _of_onnx(path: Path, name: str) -> Signature:
     image, answer = session.get_inputs(), session.get_outputs()
     _single(name, len(image), len(answer))
     said = session.get_modelmeta().custom_metadata_map
-    grid = {
+    grid: InputGrid = {
         "dtype": _DTYPES.get(image[0].type, image[0].type),
         "scale": float(said.get("input_scale", 0.0)),
         "zero_point": int(said.get("input_zero_point", 0)),
@@ -134,7 +134,7 @@ def _square(name: str, shape: Any) -> tuple[int, bool]:
     )
 
 
-def _grid(name: str, grid: dict[str, Any]) -> dict[str, Any]:
+def _grid(name: str, grid: InputGrid) -> InputGrid:
     if grid["dtype"] == "float32":
         return {"dtype": "float32"}
     if grid["dtype"] not in ("int8", "uint8"):
