@@ -1,5 +1,3 @@
-"""A bundle's model files, and their digests in its report. Light: nothing here opens a model file."""
-
 from __future__ import annotations
 
 import json
@@ -14,7 +12,7 @@ LARGEST_REPORT_BYTES = 64 * 10**6
 
 
 def bundle_files(folder: Path) -> list[Path]:
-    """The model files of a bundle, by name. Raises DataError when there is none."""
+    """The model files of a bundle, sorted by name. Raises DataError if there are none."""
     for place in (folder / "models", folder):
         files = sorted(file for suffix in FORMATS for file in place.glob(f"*{suffix}"))
         if files:
@@ -27,7 +25,7 @@ def bundle_files(folder: Path) -> list[Path]:
 
 
 def read_report(file: Path) -> dict[str, str] | None:
-    """File name -> sha256 as in report.json; None without a report. Raises DataError for a damaged report."""
+    """File name -> sha256 from report.json; None if there is no report. Raises DataError for a damaged report."""
     if not file.is_file():
         return None
     try:
@@ -37,14 +35,14 @@ def read_report(file: Path) -> dict[str, str] | None:
         return {str(row["file"]).removeprefix("models/"): str(row["sha256"]) for row in rows}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{printable(str(file), 4096)} is not the report of a build.",
+            f"{printable(str(file), 4096)} is not a report of a build.",
             why=printable(f"{type(error).__name__}: {error}", 300),
             fix="build again, or inspect the model files one by one",
         ) from None
 
 
 def as_built(name: str, sha256: str | None, built: Mapping[str, str] | None) -> str:
-    """Whether a file is the one in its bundle's report, by its bytes and not by its name.
+    """Whether a file has the bytes that its bundle's report recorded for its name.
 
     >>> as_built("a.tflite", "00", {"a.tflite": "11"}), as_built("b.tflite", "00", {})
     ('changed', 'not in the report')

@@ -1,4 +1,4 @@
-"""A bundle that `edgetl build` wrote: read and checked against its own digests. Nothing here opens a model file."""
+"""Read a bundle that `edgetl build` wrote and check it against its own digests. Nothing here opens a model file."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any
 
 from edgetl.bundle.files import LARGEST_REPORT_BYTES, as_built, read_report
 from edgetl.core.errors import DataError
 from edgetl.core.store import file_sha256
 from edgetl.core.words import printable
-
-
-class InputGrid(TypedDict):
-    """Of a model's input. scale, zero_point: of integers only."""
-
-    dtype: str
-    scale: NotRequired[float]
-    zero_point: NotRequired[int]
+from edgetl.formats.read.records import InputGrid
 
 
 @dataclass(frozen=True)
 class BundleFile:
-    """A model file. name: in models/. ships: on its target. recorded: backend -> (top-1, number of photos) of the build on its
-    test split."""
+    """A model file. name: in models/. input: {dtype, and for integers scale and zero_point}; ships: whether it ships to the
+    target.
+
+    recorded: backend -> (top-1, number of photos) as the build measured it on its test split.
+    """
 
     name: str
     role: str
@@ -40,11 +36,10 @@ class BundleFile:
 
 @dataclass(frozen=True)
 class Bundle:
-    """classes: in the order of the outputs. input: the preprocessing as contract.json has it, not yet checked
-    (tasks.photos.contract.read_input).
+    """classes: in the order of the outputs. input: the preprocessing, as in contract.json (tasks.photos.contract.read_input).
 
-    top1_drop_pp, model_bytes: the target's budget; model_bytes is None where the report has none. fingerprint: of the photos
-    the bundle was built from.
+    top1_drop_pp, model_bytes: the target's budget; model_bytes is None if the report has none. fingerprint: of the photos
+    that it was built from.
     """
 
     folder: Path
@@ -58,7 +53,7 @@ class Bundle:
 
     @property
     def student_files(self) -> tuple[BundleFile, ...]:
-        """The files an app would run; float32 first, because the others are compared with it."""
+        """The files that an app would run; first float32, which the others are compared with."""
         return tuple(
             sorted(
                 (file for file in self.files if file.role == "student"), key=lambda file: file.precision != "float32"
@@ -67,7 +62,7 @@ class Bundle:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Raises DataError for a folder that is not a bundle, and for a bundle that was changed: every fault in one message."""
+    """Raises DataError for a folder that is not a bundle, and for a changed bundle, with every fault in one message."""
     digests = read_report(folder / "report.json")
     if digests is None or not (folder / "contract.json").is_file():
         raise DataError(
@@ -88,28 +83,28 @@ def open_bundle(folder: Path) -> Bundle:
             dict(contract["input"]),
             files,
         )
-        promised = {
+        contracted = {
             str(name).removeprefix("models/"): str(row["sha256"]) for name, row in dict(contract["files"]).items()
         }
         labels_sha256 = str(contract["labels"]["sha256"])
         if not bundle.classes or not bundle.student_files:
-            raise ValueError("it names no classes, or no files of a student")
+            raise ValueError("it has no classes, or no files of a student")
         if not 0 <= bundle.top1_drop_pp <= 100:
             raise ValueError(f"a budget of {bundle.top1_drop_pp} points")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{printable(str(folder), 4096)}: report.json and contract.json were not written by a build.",
+            f"{printable(str(folder), 4096)}: report.json and contract.json are not those of a build.",
             why=printable(f"{type(error).__name__}: {error}", 300),
             fix="build again with this edgetl",
         ) from None
-    faults = [fault for file in files for fault in _file_faults(folder, file, digests, promised)]
+    faults = [fault for file in files for fault in _file_faults(folder, file, digests, contracted)]
     faults += _label_faults(folder / "labels.txt", bundle.classes, labels_sha256)
     if faults:
         lines = "\n".join(f"  - {fault}" for fault in faults)
         raise DataError(
             f"{printable(str(folder), 4096)} is not as it was built:\n{lines}",
-            why="its measurements would be those of another model",
-            fix="copy the whole bundle again, or build again",
+            why="the results would be those of another model",
+            fix="copy the bundle whole, or build again",
         )
     return bundle
 
@@ -123,31 +118,34 @@ def _read(file: Path) -> Any:
         raise DataError(
             f"{printable(str(file), 4096)} cannot be read.",
             why=printable(f"{type(error).__name__}: {error}", 300),
-            fix="use the one from the bundle as it was built",
+            fix="take it from the bundle as it was built",
         ) from None
 
 
 def _file(row: Mapping[str, Any]) -> BundleFile:
     name = str(row["file"]).removeprefix("models/")
-    # Bundles come from other people: a report must not name files elsewhere, nor write control codes to the terminal.
+    # Bundles come from other people: a report must not name files elsewhere or send control characters to the terminal.
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise ValueError(f"{name!r} is not the name of a file in models/")
-    grid = cast(InputGrid, dict(row["input"]))
-    if grid["dtype"] not in ("float32", "int8", "uint8"):
-        raise ValueError(f"{name} has an input of {grid['dtype']!r}")
+    stated = row["input"]
+    if stated["dtype"] not in ("float32", "int8", "uint8"):
+        raise ValueError(f"{name} takes {stated['dtype']!r}")
+    grid: InputGrid = {"dtype": stated["dtype"]}
     if grid["dtype"] != "float32":
-        grid |= {"scale": float(grid["scale"]), "zero_point": int(grid["zero_point"])}
+        grid |= {"scale": float(stated["scale"]), "zero_point": int(stated["zero_point"])}
     recorded = {
         str(backend): (float(found["top1"]), int(found["n"])) for backend, found in row.get("accuracy", {}).items()
     }
     if not all(0 <= top1 <= 1 and n > 0 for top1, n in recorded.values()):
-        raise ValueError(f"{name} has an accuracy out of range")
+        raise ValueError(f"{name} has an impossible accuracy")
     return BundleFile(
         name, str(row["role"]), str(row["format"]), str(row["precision"]), bool(row.get("ships", False)), grid, recorded
     )
 
 
-def _file_faults(folder: Path, file: BundleFile, digests: Mapping[str, str], promised: Mapping[str, str]) -> list[str]:
+def _file_faults(
+    folder: Path, file: BundleFile, digests: Mapping[str, str], contracted: Mapping[str, str]
+) -> list[str]:
     path = folder / "models" / file.name
     if not path.is_file():
         return [f"models/{file.name} is missing"]
@@ -155,8 +153,8 @@ def _file_faults(folder: Path, file: BundleFile, digests: Mapping[str, str], pro
     faults = []
     if as_built(file.name, found, digests) != "unchanged":
         faults.append(f"models/{file.name} was changed: its sha256 is {found[:12]}..., not report.json's")
-    if file.role == "student" and promised.get(file.name) != digests[file.name]:
-        faults.append(f"models/{file.name} has another sha256 in contract.json than in report.json")
+    if file.role == "student" and contracted.get(file.name) != digests[file.name]:
+        faults.append(f"models/{file.name} has different sha256 in contract.json and report.json")
     return faults
 
 
@@ -168,5 +166,5 @@ def _label_faults(file: Path, classes: tuple[str, ...], sha256: str) -> list[str
     if hashlib.sha256(data).hexdigest() != sha256:
         faults.append("labels.txt was changed: its sha256 is not contract.json's")
     if tuple(data.decode("utf-8", "replace").removesuffix("\n").split("\n")) != classes:
-        faults.append("labels.txt does not have the classes of report.json in their order")
+        faults.append("labels.txt does not have the classes of report.json, in their order")
     return faults

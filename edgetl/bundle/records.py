@@ -1,12 +1,26 @@
-"""What reading a bundle back gives, as types. Light."""
+"""Types of the results of reading a bundle. Light."""
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Literal, NotRequired, TypedDict
+
+TensorKind = Literal["float32", "int8"]
+
+
+class GoldenRow(TypedDict):
+    """One photo of golden.json: names of files in golden/. int8: if a model file has int8 input. probabilities:
+    "file@runtime" -> one number per class."""
+
+    photo: str
+    label: str
+    float32: str
+    int8: NotRequired[str]
+    probabilities: dict[str, list[float]]
 
 
 class GoldenReplay(TypedDict):
-    """golden/ made again here. differing: of so many values of the input tensors. files: version -> largest difference of a probability."""
+    """golden/ replayed here. differing: how many of the `values` of all input tensors differ. files: version -> largest
+    difference of a probability."""
 
     photos: int
     values: int

@@ -13,16 +13,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgetl.core.machine import Machine
+    from edgetl.runtimes.records import BackendState
 
 
 class Doctor(TypedDict):
-    """What `edgetl doctor --json` prints. packages: name -> version, "" if it is not installed. runtimes: backend -> facts,
-    as edgetl.runtimes.survey returns them. missing_for_build: modules. keras_weights: files in Keras' cache."""
+    """What `edgetl doctor --json` prints. packages: name -> version, "" if it is not installed. runtimes: backend -> its state
+    on this machine. missing_for_build: modules. keras_weights: files in Keras' cache."""
 
     edgetl: str
     machine: Machine
     packages: Mapping[str, str]
-    runtimes: Mapping[str, Mapping[str, object]]
+    runtimes: Mapping[str, BackendState]
     can_build: bool
     missing_for_build: list[str]
     cache: str
@@ -82,7 +83,7 @@ def print_doctor(console: Console, facts: Doctor) -> None:
     alike: dict[tuple[str, str], list[str]] = {}
     for name, found in facts["runtimes"].items():
         text = f"ready: {found['device']}" if found["available"] else f"not ready: {found['reason']}"
-        alike.setdefault((str(found["version"]), text), []).append(name)
+        alike.setdefault((found["version"], text), []).append(name)
     for (version, text), names in alike.items():
         table.add_row("\n".join(names), version, Text(text))
     console.print(table)

@@ -1,1 +1,1 @@
-"""Model files: written from the graph's integers, checked, named, described. One file a format and direction."""
+"""Model files: written from the graph's integers, checked, named, described. One module per format and direction."""

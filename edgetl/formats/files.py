@@ -5,13 +5,13 @@ from pathlib import Path
 from edgetl.core.errors import DataError
 
 FORMATS = {".tflite": "TFLite", ".onnx": "ONNX"}
-# Flatbuffers and protobufs end at 2 GiB; what they refer to outside is not read.
+# Flatbuffers and protobufs are limited to 2 GiB; data that they refer to in other files is not read.
 LARGEST_BYTES = 2**31
 COPY_AGAIN = "export it or copy it again"
 
 
 def check_there(path: Path, name: str) -> None:
-    """Raises DataError for a path that leads nowhere, or nowhere we may go."""
+    """Raises DataError for a path that does not exist or cannot be accessed."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -21,13 +21,13 @@ def check_there(path: Path, name: str) -> None:
 
 
 def check_path(path: Path, name: str) -> None:
-    """What can be said without opening the file. Raises DataError."""
+    """The checks that need not open the file. Raises DataError."""
     check_there(path, name)
     if path.suffix not in FORMATS:
         raise DataError(
             f"{name} is not a model file by its name.",
             why=f"inspect reads {' and '.join(FORMATS)}, and bundle folders as `edgetl build` leaves them",
-            fix="give such a file; if it is one, give it its suffix",
+            fix="give such a file; if it is one, add the suffix to its name",
         )
     if not path.is_file():
         raise DataError(f"{name} is not a regular file.", fix="give a file on disk")
@@ -35,5 +35,7 @@ def check_path(path: Path, name: str) -> None:
         raise DataError(f"{name} is empty.", why="it has zero bytes", fix=COPY_AGAIN)
     if path.stat().st_size > LARGEST_BYTES:
         raise DataError(
-            f"{name} is too large for one model file.", why=f"{FORMATS[path.suffix]} files end at 2 GiB", fix=COPY_AGAIN
+            f"{name} is too large for one model file.",
+            why=f"{FORMATS[path.suffix]} files have at most 2 GiB",
+            fix=COPY_AGAIN,
         )

@@ -1,15 +1,15 @@
-"""What the latencies of other runs say about one that nobody has taken. Pure Python, standard library only.
+"""Predict a latency that nobody has measured from published latencies. Pure Python, standard library only.
 
-The logarithm of a latency is taken as a sum: of the net's work, the clock and the threads (with slopes that are not
-exactly known), of effects of the architecture, the core, the chip, the board, the runtime and the precision (each
-unknown, small or large by `Scales`), and of what is left. That is a Gaussian process; its answer to a question is every
-row's evidence, weighed by how alike its conditions are (Rasmussen and Williams 2006, chapter 2).
+The logarithm of a latency is modelled as a sum: the net's work, the clock and the threads (with slopes that are not known
+exactly); effects of the architecture, the core, the chip, the board, the runtime and the precision (each unknown, with a
+size given by `Scales`); and a remainder. That is a Gaussian process: a prediction uses every row as evidence, weighted by
+how similar its conditions are (Rasmussen and Williams 2006, chapter 2).
 
-Its standard deviations rank how sure an answer is; they are not believed. An interval is as many of them wide as it took
-to cover 90% of the published rows, each predicted without itself, among rows predicted from evidence as near as here
-(conformal prediction with normalized scores, each class of evidence apart: Vovk et al. 2005). Leaving rows out needs no
-second fit: with P the inverse covariance, the residuals of rows S given all others are P_SS^-1 (P y)_S (Rasmussen and
-Williams, section 5.4.2, for one row).
+Its standard deviations rank how certain predictions are, but are not used as they are. An interval is as many of them wide
+as were needed to cover 90% of the published rows, each predicted without itself, among rows with equally near evidence
+(conformal prediction with normalized scores, separately for each class of evidence: Vovk et al. 2005). Leaving rows out
+needs no second fit: with P the inverse covariance, the residuals of rows S given all others are P_SS^-1 (P y)_S (Rasmussen
+and Williams, section 5.4.2, for one row).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from operator import mul
 from edgetl.latency.published import Conditions, Published
 
 COVERAGE = 0.9
-_NORMAL_90 = 1.6448536269514722  # the normal distribution's 95% point: 90% of it are within that many deviations
-# Fewer chips than this cannot show a 90% quantile.
+_NORMAL_90 = 1.6448536269514722  # 95% quantile of the normal distribution: 90% of it is within that many deviations
+# With fewer chips, a 90% quantile cannot be determined.
 _FEWEST_CHIPS = 10
-# Nearest first. What a row is predicted from when that level is put to the test: all rows but ...
+# Nearest first. To test a level, a row is predicted from all rows except ...
 LEVELS = ("same chip, same software", "same chip", "same core", "same kind")
 _BLOCKS: dict[str, Callable[[Conditions], tuple[str, ...]]] = {
     "same chip, same software": lambda of: (),  # ... itself
@@ -33,7 +33,7 @@ _BLOCKS: dict[str, Callable[[Conditions], tuple[str, ...]]] = {
     "same core": lambda of: (of.chip,),  # ... those of its chip
     "same kind": lambda of: (of.core or of.chip,),  # ... those of its core
 }
-# The nearest evidence that is left then, in words.
+# The nearest evidence that remains at each level, in words.
 NEAREST = dict(
     zip(
         LEVELS,
@@ -52,8 +52,8 @@ NEAREST = dict(
 class Scales:
     """Standard deviations of the effects on the natural logarithm of a latency: 0.2 is about 20%.
 
-    slope: of the power of the work, around 1; doubling: of what a doubling of the threads brings, around 0.5 (a factor
-    0.61); clock: of the power of the clock, around -1. *_chip: how much the chips differ in it.
+    slope: of the exponent of the work, around 1; doubling: of the effect of doubling the threads, around -0.5 (a factor of
+    0.61); clock: of the exponent of the clock, around -1. *_chip: how much chips differ in the effect. rest: the remainder.
     """
 
     architecture: float
@@ -74,34 +74,34 @@ class Scales:
 
 
 # Most likely values for the published rows (largest marginal likelihood with a wide prior), rounded to one digit. By kind:
-# 235 rows of processors, 53 of graphics (one runtime except for one row, so the runtime's is the processors'), 19 of NPUs and
-# microcontrollers. precision is the exception: only one processor has rows in both float and int8, so it is set
-# wider than its likelihood (0.25 and 0.18): a factor of 2 either way, 90%.
+# 235 rows for CPUs; 53 for GPUs (all but one with the same runtime, so the runtime's scales are the CPUs'); 19 for NPUs and
+# microcontrollers. precision is the exception: only one CPU chip has rows in both float and int8, so its scales are wider
+# than the most likely ones (0.25 and 0.18): a factor of 2 in either direction, at 90%.
 SCALES: Mapping[str, Scales] = {
     "cpu": Scales(1.0, 0.9, 0.2, 0.2, 0.12, 0.13, 0.25, 0.2, 0.4, 0.2, 0.2, 0.2, 0.35, 0.25, 0.23),
     "gpu": Scales(0.0, 1.1, 1.1, 0.0, 0.2, 0.2, 0.25, 0.0, 0.0, 0.0, 0.2, 0.2, 0.35, 0.25, 0.25),
     "npu": Scales(1.4, 0.3, 0.3, 0.2, 0.2, 0.5, 0.3, 0.0, 0.0, 0.0, 0.3, 0.3, 0.3, 0.3, 0.5),
 }
-_LEVEL_UNKNOWN = 3.0  # of the mean of all: a factor of twenty either way, so that the rows decide it
+_LEVEL_UNKNOWN = 3.0  # of the overall mean: a factor of twenty in either direction, so that the rows determine it
 _CLOCK_GHZ, _DOUBLING = 1.8, -0.5
 
 
 def group_of(kind: str) -> str:
-    """Kinds that are evidence for each other."""
+    """The group of kinds that are evidence for each other."""
     return "npu" if kind in ("npu", "mcu") else kind
 
 
 def prior_mean(of: Conditions) -> float:
-    """What the logarithm would be, up to a constant, if the slopes were exactly known."""
+    """The expected logarithm, up to a constant, if the slopes were known exactly."""
     clock = -math.log(of.clock_ghz / _CLOCK_GHZ) if of.clock_ghz else 0.0
     return of.log_work + clock + _DOUBLING * math.log2(of.threads)
 
 
 def covariance(a: Conditions, b: Conditions, scales: Scales) -> float:
-    """Of the logarithms of two latencies, without what is left (`rest`)."""
+    """Covariance of the logarithms of two latencies, without the remainder (`rest`)."""
     s, same_chip = scales, a.chip == b.chip
     total = _LEVEL_UNKNOWN**2
-    # What is not known is taken for the chip's own: as uncertain as a core of which nothing is published.
+    # An unknown core counts as particular to the chip: as uncertain as a core with no published latency.
     if (a.architecture or a.chip) == (b.architecture or b.chip):
         total += s.architecture**2
     if (a.core or a.chip) == (b.core or b.chip):
@@ -115,7 +115,7 @@ def covariance(a: Conditions, b: Conditions, scales: Scales) -> float:
         total += s.family**2
     if a.clock_ghz and b.clock_ghz and s.clock:
         total += s.clock**2 * math.log(a.clock_ghz / _CLOCK_GHZ) * math.log(b.clock_ghz / _CLOCK_GHZ)
-    # Each doubling adds its own effect, shared by all that went through it.
+    # Each doubling adds an effect, which all rows with that many threads share.
     shared = math.log2(min(a.threads, b.threads))
     total += shared * (s.doubling**2 + (s.doubling_chip**2 if same_chip else 0.0))
     if a.runtime == b.runtime:
@@ -127,8 +127,8 @@ def covariance(a: Conditions, b: Conditions, scales: Scales) -> float:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one latency as a mean of runs, milliseconds: 90% interval, by what evidence. deviations: how many of its own
-    standard deviations the interval is to either side."""
+    """A latency as a mean of runs, with its 90% interval. level: of the evidence. deviations: half the width of the
+    interval's logarithm, in standard deviations of the prediction."""
 
     ms: float
     low_ms: float
@@ -137,13 +137,12 @@ class Prediction:
     deviations: float
 
     def factor(self) -> float:
-        """From the figure to either end."""
+        """The factor from the prediction to either end of the interval."""
         return self.high_ms / self.ms
 
 
 class Evidence:
-    """Rows of one group, fitted once. All of `kinds` that are evidence for each other; more than some hundred rows
-    would want numpy."""
+    """Rows of one group of kinds (`group_of`), fitted once. With more than a few hundred rows it would need NumPy."""
 
     def __init__(self, rows: Sequence[Published], scales: Scales) -> None:
         self.rows, self.scales = tuple(rows), scales
@@ -158,7 +157,7 @@ class Evidence:
         self._weights = [math.fsum(map(mul, line, self._observed)) for line in self._inverse]
 
     def level(self, of: Conditions, without: Iterable[int] = ()) -> str:
-        """How near the nearest evidence is, the rows `without` set aside."""
+        """The level of the nearest evidence, without the rows `without`."""
         left_out = set(without)
         others = [row.conditions for i, row in enumerate(self.rows) if i not in left_out]
         chip = [other for other in others if other.chip == of.chip and other.kind == of.kind]
@@ -169,7 +168,7 @@ class Evidence:
         return LEVELS[2] if of.core and any(other.core == of.core for other in others) else LEVELS[3]
 
     def predict(self, of: Conditions) -> Prediction:
-        """What the rows say about a run under these conditions."""
+        """The latency under these conditions, predicted from all rows."""
         k = [covariance(of, row.conditions, self.scales) for row in self.rows]
         mean = prior_mean(of) + math.fsum(map(mul, k, self._weights))
         own = covariance(of, of, self.scales) + self.scales.rest**2
@@ -180,8 +179,8 @@ class Evidence:
         return _prediction(mean, math.sqrt(variance), level, self._widths[level])
 
     def predict_without(self, block: Sequence[int], level: str | None = None) -> list[Prediction]:
-        """What all other rows say about each of `block`; interval widths, too, know nothing of the block. level: of
-        evidence, as the rest has it if None."""
+        """Each row of `block` predicted from all rows outside it; the widths of the intervals do not use the block either.
+        level: of evidence; None for the level that the remaining rows give."""
         results = []
         found = self._residuals(block)
         widths: dict[str, float] = {}
@@ -194,7 +193,7 @@ class Evidence:
         return results
 
     def blocks(self, level: str) -> list[list[int]]:
-        """The rows that are left out together to test a level, for each row that has evidence of it then."""
+        """The blocks of rows that are left out together to test a level: those that then have evidence of exactly that level."""
         groups: dict[tuple[object, ...], list[int]] = {}
         for i, row in enumerate(self.rows):
             name = (row.conditions.kind, *_BLOCKS[level](row.conditions)) if level != LEVELS[0] else (i,)
@@ -206,14 +205,14 @@ class Evidence:
         ]
 
     def deviations(self, level: str, without: Sequence[int] = ()) -> float:
-        """So many standard deviations to either side have covered 90% of the rows tested at that level.
+        """How many standard deviations to either side cover 90% of the rows tested at that level.
 
-        Each chip counts once, however many rows it has: those of one chip err together.
+        Each chip counts once, however many rows it has, because the errors of one chip's rows are correlated.
         """
         return _quantile_by_chip(self._scores(level, without))
 
     def tested(self, level: str) -> tuple[int, int, int]:
-        """(rows tested at that level, chips they are of, how many of the rows lie within their intervals)."""
+        """(number of rows tested at that level, number of their chips, number of rows within their intervals)."""
         if level not in self._tested:
             scores = self._scores(level)
             width = _quantile_by_chip(scores)
@@ -222,7 +221,7 @@ class Evidence:
         return self._tested[level]
 
     def _scores(self, level: str, without: Sequence[int] = ()) -> list[tuple[float, str]]:
-        """For each row tested at that level, except `without`: by how many standard deviations it was off, and its chip."""
+        """(error in standard deviations, chip) of each row tested at that level, except the rows `without`."""
         scores: list[tuple[float, str]] = []
         for block in self.blocks(level):
             tested = [i for i in block if i not in without]
@@ -235,7 +234,7 @@ class Evidence:
         return scores
 
     def likeness(self, of: Conditions) -> list[tuple[float, Published]]:
-        """Correlation of each row's latency with the asked one, most alike first; the constant that all share aside."""
+        """Correlation of each row's latency with the predicted one, largest first, without the constant that all rows share."""
         own = covariance(of, of, self.scales) + self.scales.rest**2 - _LEVEL_UNKNOWN**2
         found = []
         for row in self.rows:
@@ -245,7 +244,7 @@ class Evidence:
         return sorted(found, key=lambda pair: -pair[0])
 
     def _residuals(self, block: Sequence[int]) -> list[tuple[float, float]]:
-        """(observed less predicted, standard deviation) of each row of the block by all rows outside of it."""
+        """(observed minus predicted, standard deviation) of each row of the block, predicted from all rows outside it."""
         inner = inverse_of_positive(
             [[self._inverse[i][j] for j in block[: position + 1]] for position, i in enumerate(block)]
         )
@@ -259,23 +258,23 @@ def _prediction(mean: float, deviation: float, level: str, deviations: float) ->
 
 
 def _quantile_by_chip(scores: Sequence[tuple[float, str]]) -> float:
-    """The 90% quantile of (score, chip) with each chip's scores sharing one vote, and one more vote for the unknown."""
+    """The 90% quantile of (score, chip) where each chip's scores share one vote and one more vote is for the unknown chip."""
     counts: dict[str, int] = {}
     for _, chip in scores:
         counts[chip] = counts.get(chip, 0) + 1
     largest = max((score for score, _ in scores), default=_NORMAL_90)
     if len(counts) < _FEWEST_CHIPS:
         return max(largest, _NORMAL_90)
-    wanted, votes = COVERAGE * (len(counts) + 1), 0.0
+    needed, votes = COVERAGE * (len(counts) + 1), 0.0
     for score, chip in sorted(scores):
         votes += 1.0 / counts[chip]
-        if votes >= wanted - 1e-9:
+        if votes >= needed - 1e-9:
             return score
     return largest
 
 
 def inverse_of_positive(lower: Sequence[Sequence[float]]) -> list[list[float]]:
-    """The inverse of a symmetric positive definite matrix, of which the lower triangle is given (Cholesky).
+    """The inverse of a symmetric positive definite matrix, given by its lower triangle (Cholesky).
 
     >>> inverse_of_positive([[4.0], [0.0, 16.0]])
     [[0.25, 0.0], [0.0, 0.0625]]

@@ -1,8 +1,8 @@
-"""Published latencies: other people's figures as data, and the conditions each was taken under.
+"""Published latencies: other people's figures as data, and the conditions under which each was measured.
 
-targets/published_latencies.csv has one row a figure, with its source; what chip, core, cores and clock a device has is
-read from the name it was published under. targets/published_spreads.csv has least, mean and largest of the same runs,
-where a source gives all three.
+targets/published_latencies.csv has one row per figure, with its source; the device's chip, core, number of cores and clock
+are derived from its published name. targets/published_spreads.csv has the minimum, mean and maximum of the same runs, where
+a source gives all three.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from edgetl.targets.target import Reference, targets_folder
 
 Family = Literal["depthwise", "full"]
 REFERENCE_NET, REFERENCE_PX = "mobilenetv2-1.0", 224
-# MACs done while one byte is moved. Depthwise convolutions and additions wait for memory: with 2, one series of nine
-# MobileNetV2 widths and sizes (Google Pixel, one thread) lies on work to the power 0.95 with a scatter of 2.1%; with 0
-# (MACs alone) it is the power 0.86 and 4.2%, with 4 it is 1.08 and 6.1%. Used where a target publishes no peaks.
+# MACs computed while one byte is moved. Depthwise convolutions and additions wait for memory: with 2, the latencies of a
+# series of nine MobileNetV2 widths and sizes (Google Pixel, one thread) follow work to the power 0.95 with a scatter of
+# 2.1%; with 0 (MACs alone) the power is 0.86 and the scatter 4.2%, with 4 they are 1.08 and 6.1%. Used where a target
+# publishes no peaks.
 MACS_PER_BYTE = 2.0
-# "All big cores" of a table that does not count them: the fast cluster of the chip.
+# "All big cores", in a table that does not give their number: the fast cluster of the chip.
 _BIG_CORES = {"snapdragon-821": 2, "snapdragon-835": 4, "snapdragon-670": 2}
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a latency depends on. chip: one name for all boards that carry it. core, architecture: "" if unknown; of a
-    graphics unit both are its family.
+    """The conditions that a latency depends on. chip: the same name for all boards that have it. core, architecture: "" if
+    unknown; for a GPU, both are its family.
 
-    clock_ghz: of the fastest cores, 0 if unknown. threads: at most the cores; 1 off the processor. precision: "float",
-    "int8", or another that no row has. log_work: of the net, in natural logarithms over MobileNetV2 1.0 at 224 px in the
-    same precision.
+    clock_ghz: of the fastest cores, 0 if unknown. threads: at most the number of cores; 1 for other processors than a CPU.
+    precision: "float", "int8", or another that no row has. log_work: natural logarithm of the net's work over that of
+    MobileNetV2 1.0 at 224 px in the same precision.
     """
 
     kind: Kind
@@ -54,13 +55,13 @@ class Conditions:
 
     @property
     def software(self) -> tuple[str, str]:
-        """What ran, as far as it changes the time: runtime and precision."""
+        """The software conditions: runtime and precision."""
         return self.runtime, self.precision
 
 
 @dataclass(frozen=True)
 class Published:
-    """One row. latency_ms: as published; mean_ms: as a mean of runs, what all rows are compared by."""
+    """One row. latency_ms: as published; mean_ms: converted to a mean of runs, which all rows are compared by."""
 
     conditions: Conditions
     model: str
@@ -73,7 +74,7 @@ class Published:
     note: str
 
     def matches(self, reference: Reference) -> bool:
-        """Whether a target's reference is this very figure."""
+        """Whether a target's reference is this figure."""
         return (
             math.isclose(self.latency_ms, reference.latency_ms)
             and self.source == reference.source
@@ -85,9 +86,9 @@ class Published:
 
 @dataclass(frozen=True)
 class Spread:
-    """How runs of one net on one device differ, as factors. mean_over_min: the median of the published runs, for
-    figures that are a least. p90_over_mean: (median, 90% quantile) of largest over mean, since no p90 is above the
-    largest. runs: how many published triples."""
+    """How much runs of one net on one device differ, as factors. mean_over_min: the median over the published runs, for
+    figures that are a minimum. p90_over_mean: (median, 90% quantile) of maximum over mean, because no p90 is above the
+    maximum. triples: the number of published (minimum, mean, maximum)."""
 
     mean_over_min: float
     p90_over_mean: tuple[float, float]
@@ -95,7 +96,7 @@ class Spread:
 
 
 def work_of(ops: Iterable[tuple[int, float]], macs_per_byte: float = MACS_PER_BYTE) -> float:
-    """MACs that a net's ops are worth: of each op (MACs, bytes moved), the longer of computing and moving.
+    """The work of a net's ops in MACs: for each op (MACs, bytes moved), the larger of computing and moving.
 
     >>> work_of([(1000, 100.0), (10, 100.0)], macs_per_byte=2.0)
     1200.0
@@ -105,18 +106,18 @@ def work_of(ops: Iterable[tuple[int, float]], macs_per_byte: float = MACS_PER_BY
 
 @functools.lru_cache(maxsize=256)
 def net_work(backbone: str, input_size_px: int, precision: str, macs_per_byte: float, classes: int = 1000) -> float:
-    """work_of a net by its architecture. precision: "int8", or anything else for float32."""
+    """work_of a net, from its architecture. precision: "int8"; anything else is float32."""
     kind = "int8" if precision == "int8" else "float32"
     return work_of(((op.macs, op.bytes_moved(kind)) for op in net_ops(backbone, input_size_px, classes)), macs_per_byte)
 
 
 def reference_work(precision: str, macs_per_byte: float = MACS_PER_BYTE) -> float:
-    """The work that log_work is counted from."""
+    """The work that log_work is relative to."""
     return net_work(REFERENCE_NET, REFERENCE_PX, precision, macs_per_byte)
 
 
 def family_of_net(backbone: str) -> Family:
-    """Nets with depthwise convolutions keep a processor busy in another way than those without.
+    """Nets with depthwise convolutions use a processor differently from those without.
 
     >>> family_of_net("mobilenetv2-1.0"), family_of_net("densenet121")
     ('depthwise', 'full')
@@ -163,7 +164,7 @@ def _published(row: dict[str, str], macs_per_byte: float) -> Published:
 
 
 def thread_count(text: str, cores: int, chip: str = "") -> int:
-    """How many threads a published word means; never more than there are cores (0: not known).
+    """The number of threads that a published text means; at most the number of cores (0: not known).
 
     >>> thread_count("4", 2), thread_count("all", 4), thread_count("all big cores", 8, "snapdragon-835")
     (2, 4, 4)
@@ -176,8 +177,8 @@ def thread_count(text: str, cores: int, chip: str = "") -> int:
 
 
 def of_reference(reference: Reference, conditions: Conditions, macs_per_byte: float) -> Published | None:
-    """A target's own reference as a row, for a target file that is not among the shipped ones; None for a net whose
-    arithmetic is not known. conditions: the target's."""
+    """A target's reference as a row, for a target file that is not shipped with edgetl; None for a net with unknown
+    arithmetic. conditions: the target's."""
     try:
         backbone = backbone_of(reference.model.split(" ")[0])
     except ValueError:
@@ -213,8 +214,8 @@ def kind_of_reference(reference: Reference) -> str:
 
 @functools.lru_cache(maxsize=4)
 def spread(kind: Kind) -> Spread:
-    """From the published triples of this kind of processor; for NPUs and microcontrollers, of which none are published,
-    from all."""
+    """The spread of the published triples for this kind of processor; for NPUs and microcontrollers, which have none, the
+    spread of all triples."""
     with _spreads_file().open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     rows = [row for row in rows if row["processor"] == kind] or rows

@@ -1,4 +1,4 @@
-"""Every fact about a backend, once. A backend that edgetl runs, or that a target may ask for, is one entry of BACKENDS."""
+"""Every fact about a backend, stated once: BACKENDS has one entry per backend that edgetl runs or a target may name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Format = Literal["tflite", "onnx", "keras"]
-# What a backend computes on. "mcu" is a processor that has no other: published latencies tell the two apart.
+# The processor that a backend computes on. "mcu" is a microcontroller's CPU; only published latencies use it.
 Kind = Literal["cpu", "gpu", "npu", "mcu"]
 
 
@@ -14,8 +14,8 @@ Kind = Literal["cpu", "gpu", "npu", "mcu"]
 class Library:
     """A package that opens model files.
 
-    packages: its names in the package index, of which one is installed. imports: what a process imports before its time
-    and memory are counted as a model's.
+    packages: its names in the package index; one of them is installed. imports: the modules that a process imports before
+    its time and memory are attributed to a model.
     """
 
     packages: tuple[str, ...]
@@ -35,13 +35,13 @@ LIBRARIES: dict[str, Library] = {
 class Backend:
     """One way to run a model file.
 
-    format: the files that it opens; "keras" is a folder of `edgetl build`'s cache. device: what it is asked to run on.
-    module: where its code is; "" for a vendor's runtime that edgetl builds files for and does not run.
-    library: a key of LIBRARIES. default: `build` and `verify` use it without being asked.
-    for_targets: a target's `runtimes` may name it.
-    floats: whether it runs float nets. int16: whether it takes 16-bit activations; False where that is not known.
-    published: the name that its program has in targets/published_latencies.csv; "" where that has no row of it.
-    estimated: published latencies of its kind of device say something about it; not of kernels that are slow on purpose.
+    format: of the files that it opens; "keras" is a folder in `edgetl build`'s cache. device: the requested device.
+    module: the module with its code; "" for a vendor's runtime that edgetl builds files for but does not run.
+    library: a key of LIBRARIES. default: whether `build` and `verify` use it unless backends are named.
+    for_targets: whether a target's `runtimes` may name it.
+    floats: whether it runs float nets. int16: whether it accepts 16-bit activations; False where that is not known.
+    published: its name in the runtime column of targets/published_latencies.csv; "" if the file has no row for it.
+    estimated: whether published latencies of its kind of device apply; not for kernels that are slow on purpose.
     """
 
     format: Format
@@ -57,7 +57,7 @@ class Backend:
 
     @property
     def suffix(self) -> str:
-        """Of the files that it opens; "" for a folder."""
+        """The suffix of the files that it opens; "" for a folder."""
         return "" if self.format == "keras" else f".{self.format}"
 
 
@@ -86,7 +86,7 @@ BACKENDS: dict[str, Backend] = {
 
 
 def runnable() -> dict[str, Backend]:
-    """The backends that edgetl has code for, in the order in which tables show them."""
+    """The backends that edgetl has code for, in the order that tables show them in."""
     return {name: backend for name, backend in BACKENDS.items() if backend.module}
 
 
@@ -96,5 +96,5 @@ def targetable() -> dict[str, Backend]:
 
 
 def default_backends() -> list[str]:
-    """The backends that are used without being asked for."""
+    """The backends that are used if none is named."""
     return [name for name, backend in BACKENDS.items() if backend.default]

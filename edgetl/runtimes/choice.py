@@ -1,4 +1,4 @@
-"""The backends that a command is told to use: whether there are such, and whether they are here."""
+"""The backends that a command line names: do they exist, and are they installed?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgetl.runtimes.catalogue import runnable
 
 
 def check_backends(names: Sequence[str]) -> None:
-    """Raises UsageError for names that no backend has, all of them in one message."""
+    """Raises UsageError that lists every name that is not a backend."""
     unknown = [name for name in names if name not in runnable()]
     if unknown:
         raise UsageError(
@@ -21,16 +21,17 @@ def check_backends(names: Sequence[str]) -> None:
         )
 
 
-def ready_backends(asked: Sequence[str], *, allow_fallback: bool) -> tuple[list[str], dict[str, str]]:
-    """(the backends to use, backend -> why it is not here). asked: by name; all that are here if none is named.
+def ready_backends(requested: Sequence[str], *, allow_fallback: bool) -> tuple[list[str], dict[str, str]]:
+    """(the backends to use, backend -> why it is not available).
 
-    Raises UsageError for a name that there is not, MissingError for one that was asked for and is not here.
+    requested: names of backends; empty for all that are available. Raises UsageError for a name that is not a backend,
+    MissingError for a requested backend that is not available.
     """
-    check_backends(asked)
-    absent = {name: reason for name in asked or runnable() if (reason := unavailable(name))}
-    if asked and absent and not allow_fallback:
+    check_backends(requested)
+    absent = {name: reason for name in requested or runnable() if (reason := unavailable(name))}
+    if requested and absent and not allow_fallback:
         raise MissingError(
-            "; ".join(f"{name} is not here: {reason}" for name, reason in absent.items()),
-            fix="`edgetl doctor` lists what is ready; --allow-fallback measures elsewhere, as a marked row",
+            "; ".join(f"{name} is not available: {reason}" for name, reason in absent.items()),
+            fix="`edgetl doctor` lists what is ready; --allow-fallback measures on another device, as a marked row",
         )
-    return list(asked) or [name for name in runnable() if name not in absent], absent
+    return list(requested) or [name for name in runnable() if name not in absent], absent

@@ -1,4 +1,4 @@
-"""LiteRT's interpreter on the CPU: `litert-cpu` with XNNPACK, `litert-cpu-reference` with LiteRT's own kernels alone."""
+"""LiteRT's interpreter on the CPU: `litert-cpu` with XNNPACK, `litert-cpu-reference` with LiteRT's own kernels only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from edgetl.core import machine
 from edgetl.runtimes import litert_profile, one_image
 from edgetl.runtimes.placement import Placement
+from edgetl.runtimes.records import OpDetails, OpTime, TensorDetails
 from edgetl.tasks.photos.contract import to_grid
 
 _DELEGATE, _BUILTIN = litert_profile.XNNPACK, litert_profile.KERNELS
@@ -32,7 +33,7 @@ def device(backend: str = "litert-cpu") -> str:
 
 
 class LiteRtSession:
-    """An Interpreter with its delegate applied, or without. See runtimes.Session."""
+    """An Interpreter with or without its default delegate. See runtimes.Session."""
 
     def __init__(self, model: Path, threads: int, *, delegate: bool = True) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -43,7 +44,8 @@ class LiteRtSession:
         )
         self._interpreter.allocate_tensors()
         self._model, self._threads, self._delegate = model, threads, delegate
-        self._input, self._output = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
+        self._input: TensorDetails = self._interpreter.get_input_details()[0]
+        self._output: TensorDetails = self._interpreter.get_output_details()[0]
         self.executor = _DELEGATE if delegate else _BUILTIN
         self.input_shape = one_image(
             [[int(size) for size in found["shape_signature"]] for found in self._interpreter.get_input_details()]
@@ -68,16 +70,16 @@ class LiteRtSession:
         self._interpreter.invoke()
 
     def placement(self) -> Placement:
-        """The file's ops by who runs them: XNNPACK, or LiteRT's own kernels."""
+        """How many of the file's ops XNNPACK runs, and how many LiteRT's own kernels."""
         ops, taken = placed_ops(self._interpreter)
         executors = [_DELEGATE if position in taken else _BUILTIN for position in range(len(ops))]
         counts = {name: executors.count(name) for name in (_DELEGATE, _BUILTIN)}
         macs = macs_by_executor(self._model, executors)
         return Placement(counts, {_DELEGATE: "cpu", _BUILTIN: "cpu"}, macs)
 
-    def profile(self, runs: int) -> list[dict[str, Any]]:
-        """Every operator that ran: {op, name, ms, executor}, slowest first. Profiling itself takes time: shares are what
-        to read. See runtimes.litert_profile."""
+    def profile(self, runs: int) -> list[OpTime]:
+        """Every operator that ran, slowest first. Profiling takes time itself, so read the shares rather than the
+        milliseconds. See runtimes.litert_profile."""
         image = self._interpreter.get_tensor(self._input["index"]).tobytes()
         names = {int(tensor["index"]): str(tensor["name"]) for tensor in self._interpreter.get_tensor_details()}
         ops = [
@@ -94,8 +96,8 @@ class LiteRtSession:
 
 
 def macs_by_executor(model: Path, executors: Sequence[str]) -> dict[str, int] | None:
-    """Multiply-accumulates by executor. executors: of every op of the file, in its order. None for a file that cannot be
-    counted: one that the census refuses, or with ops whose multiplications it does not know."""
+    """Multiply-accumulates per executor. executors: one per op, in the file's order. None for a file that cannot be
+    counted: one that the census refuses, or that has ops of which it cannot count the multiplications."""
     from edgetl.formats.read.census import Malformed
     from edgetl.formats.read.tflite_file import read_tflite
 
@@ -112,9 +114,9 @@ def macs_by_executor(model: Path, executors: Sequence[str]) -> dict[str, int] | 
 
 
 def open_tensors(model: Path) -> Callable[[Any], dict[str, Any]]:
-    """A function: normalized image [1, h, w, 3] -> every op's output as real numbers, by tensor name.
+    """Return a function: normalized image [1, h, w, 3] -> every op's output as real numbers, by tensor name.
 
-    LiteRT's own kernels, no delegate: XNNPACK does not keep what lies between its first op and its last.
+    It uses LiteRT's own kernels without a delegate: XNNPACK does not keep the tensors between its first and its last op.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -124,15 +126,15 @@ def open_tensors(model: Path) -> Callable[[Any], dict[str, Any]]:
         experimental_preserve_all_tensors=True,
     )
     interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]
-    made = {int(tensor) for op in interpreter._get_ops_details() for tensor in op["outputs"]}
-    wanted = [details for details in interpreter.get_tensor_details() if details["index"] in made]
+    source: TensorDetails = interpreter.get_input_details()[0]
+    outputs = {int(tensor) for op in interpreter._get_ops_details() for tensor in op["outputs"]}
+    kept: list[TensorDetails] = [details for details in interpreter.get_tensor_details() if details["index"] in outputs]
 
     def tensors(image: Any) -> dict[str, Any]:
         interpreter.set_tensor(source["index"], to_grid(image, source["dtype"], *source["quantization"]))
         interpreter.invoke()
         found = {}
-        for details in wanted:
+        for details in kept:
             scale, zero_point = details["quantization"]
             values = interpreter.get_tensor(details["index"])
             found[details["name"]] = (values.astype(np.float64) - zero_point) * scale if scale else values
@@ -141,12 +143,12 @@ def open_tensors(model: Path) -> Callable[[Any], dict[str, Any]]:
     return tensors
 
 
-def placed_ops(interpreter: Any) -> tuple[list[Any], set[int]]:
-    """The model's ops, each with op_name, inputs and outputs, and the positions of those that a delegate took.
+def placed_ops(interpreter: Any) -> tuple[list[OpDetails], set[int]]:
+    """(the model's ops, each with op_name, inputs and outputs; the positions of those that a delegate runs).
 
-    interpreter: with its tensors allocated.
+    interpreter: one that has allocated its tensors.
     """
-    details = interpreter._get_ops_details()  # the only place where the delegate shows
+    details: list[OpDetails] = interpreter._get_ops_details()  # the only call that shows the delegate
     ops = [op for op in details if op["op_name"] != "DELEGATE"]
     maker = {int(tensor): position for position, op in enumerate(ops) for tensor in op["outputs"]}
     taken: set[int] = set()

@@ -1,22 +1,23 @@
 """LiteRT's CompiledModel on a GPU (`litert-gpu`, `litert-gpu-float32`) or an NPU (`litert-npu`).
 
 The GPU is reached through WebGPU: Vulkan on Linux, Direct3D 12 on Windows, Metal on macOS. A model is opened on the
-accelerator alone, and LiteRT refuses it if it would leave one op elsewhere; `is_fully_accelerated` of a model that may use
-the CPU as well is true when XNNPACK took what the accelerator did not, and proves nothing.
+accelerator alone, so that LiteRT refuses it if even one op would run elsewhere. For a model that may use the CPU as well,
+`is_fully_accelerated` is true even if XNNPACK runs the ops that the accelerator does not, so it proves nothing.
 
-Precision. `litert-gpu` has LiteRT's default options, as an app that sets none: it computes and stores in float16 where the
-GPU has that (litert_gpu_options.h, SetPrecision). `litert-gpu-float32` enforces float32: what is left between the two is
-the precision, and between it and litert-cpu the kernels. On an adapter without float16 (SwiftShader) both give the same
-bits, so what float16 costs on a GPU has not been measured here; XNNPACK forced to it (CpuOptions, xnnpack_flags 4) moved
-the probabilities of a MobileNetV2 on flowers by 0.006 at most on 5 photos and 0.018 on 30 images of colour patches, and no
-label.
+Precision. `litert-gpu` uses LiteRT's default options, like an app that sets none: it computes and stores in float16 if the
+GPU supports it (litert_gpu_options.h, SetPrecision). `litert-gpu-float32` enforces float32. The difference between the two
+shows the effect of precision; the difference between litert-gpu-float32 and litert-cpu shows the effect of the kernels. On
+an adapter without float16 (SwiftShader) both give the same bits, so the effect of float16 on a GPU has not been measured.
+XNNPACK forced to float16 (CpuOptions, xnnpack_flags 4) changed the probabilities of a MobileNetV2 on flowers by 0.006 at
+most on 5 photos and by 0.018 on 30 images of colour patches, and changed no label.
 
-int8. The GPU takes int8 files whole. Its answers are as near XNNPACK's as LiteRT's own kernels are (the same
-net, in steps of the output's grid at most: 4 on the photos and 6 on the patches, LiteRT's own kernels 3 and 8); whether it
-computes with integers it does not tell. Files with 16-bit activations it refuses ("Tensor type(INT16) is not supported").
+int8. The GPU runs all ops of int8 files. Its outputs are as close to XNNPACK's as those of LiteRT's own kernels (for the
+same net, the largest difference in steps of the output's grid: 4 on the photos and 6 on the patches; LiteRT's own kernels:
+3 and 8). It does not report whether it computes with integers. It refuses files with 16-bit activations ("Tensor type(INT16)
+is not supported").
 
-Time. `run_by_index` returns before a GPU is done; reading the output waits for it. LiteRT's WebGPU does not profile
-("UNIMPLEMENTED: Profile is not implemented"), so these sessions have no `profile`.
+Time. `run_by_index` returns before a GPU has finished; reading the output waits for it. LiteRT's WebGPU accelerator has no
+profiler ("UNIMPLEMENTED: Profile is not implemented"), so these sessions have no `profile`.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ from edgetl.runtimes.litert import macs_by_executor
 from edgetl.runtimes.litert_compile import compile_model
 from edgetl.runtimes.litert_probe import Found, ask_accelerator, has_gpu_library, last_line, npu_vendor
 from edgetl.runtimes.placement import Placement
+from edgetl.runtimes.records import TensorDetails
 from edgetl.tasks.photos.contract import to_grid
 
 FLOAT32 = "litert-gpu-float32"
-_CARRIED = {"float32", "float16", "int8", "uint8", "int32"}  # what a TensorBuffer of the wheel reads and writes
+_CARRIED = {"float32", "float16", "int8", "uint8", "int32"}  # the types that the wheel's TensorBuffer reads and writes
 _CPU = "LiteRT on the CPU"
-_SIMULATE = "without a GPU, `make test-gpu-sim` shows how one is simulated"
-# functools.cache lets two threads ask at once, and doctor asks for all backends in parallel.
+_SIMULATE = "without a GPU, `make test-gpu-sim` shows how to simulate one"
+# functools.cache does not stop two threads from computing the same value at once, and doctor checks all backends in parallel.
 _ASKING = {"gpu": threading.Lock(), "npu": threading.Lock()}
 
 
@@ -58,7 +60,7 @@ def _found(kind: str) -> Found:
 
 
 def unavailable(backend: str = "litert-gpu") -> str | None:
-    """None when a model of one op ran on the accelerator and on nothing else: asked in a child process, once."""
+    """None if a model of one op ran on the accelerator alone. Tried once, in a child process."""
     kind = BACKENDS[backend].device
     if importlib.util.find_spec("ai_edge_litert") is None:
         return "ai-edge-litert is not installed: pip install ai-edge-litert"
@@ -67,64 +69,70 @@ def unavailable(backend: str = "litert-gpu") -> str | None:
     if kind == "gpu" and not has_gpu_library():
         return "the ai-edge-litert for this platform has no GPU accelerator"
     if kind == "npu" and not npu_vendor():
-        return "the ai-edge-litert for this platform has no library that runs on an NPU"
+        return "the ai-edge-litert for this platform has no NPU library"
     found = _found(kind)
     if found.opened:
         return None
     if kind == "gpu":
         return _no_gpu(found)
-    if found.lacking:
-        mend = "pip install 'ai-edge-litert[npu-intel]'" if "openvino" in npu_vendor() else "install the vendor's SDK"
-        return f"LiteRT's {npu_vendor()} library does not load ({found.lacking[0]}): {mend}, on a machine with that NPU"
+    if found.load_errors:
+        fix = "pip install 'ai-edge-litert[npu-intel]'" if "openvino" in npu_vendor() else "install the vendor's SDK"
+        return (
+            f"LiteRT's {npu_vendor()} library does not load ({found.load_errors[0]}): {fix}, on a machine with that NPU"
+        )
     return f"LiteRT's {npu_vendor()} library finds no NPU that it can use: {found.why}"
 
 
 def _no_gpu(found: Found) -> str:
-    if found.lacking:
-        return f"no Vulkan loader ({found.lacking[0]}): install libvulkan1 and the GPU's driver; {_SIMULATE}"
+    if found.load_errors:
+        return f"no Vulkan loader ({found.load_errors[0]}): install libvulkan1 and the GPU's driver; {_SIMULATE}"
     if "No adapters found" in found.why:
         driver = "Vulkan driver" if sys.platform == "linux" else "graphics driver"
-        return f"no {driver} of a GPU that LiteRT's WebGPU takes: install the GPU's own; {_SIMULATE}"
-    return f"LiteRT's WebGPU does not work on {found.adapter or 'what it found here'}: {found.why}"
+        return f"no {driver} for a GPU that LiteRT's WebGPU supports: install the GPU's own driver; {_SIMULATE}"
+    return f"LiteRT's WebGPU does not work on {found.adapter or 'the adapter found here'}: {found.why}"
 
 
 def device(backend: str = "litert-gpu") -> str:
-    """The adapter's name as the accelerator tells it, with a word on a simulated one; for an NPU its library's name. The
-    processor's where there is neither."""
+    """The adapter's name as the accelerator reports it, marked if it is simulated; for an NPU its library's name; the
+    processor's name if there is neither."""
     kind = BACKENDS[backend].device
     found = _found(kind)
     if not found.opened:
         return machine.processor()
     if kind == "npu":
         return f"NPU by {npu_vendor()}"
-    name = found.adapter or "a WebGPU adapter that does not tell its name"
+    name = found.adapter or "a WebGPU adapter that does not report its name"
     return f"{name}: a CPU simulating a GPU, its latency means nothing" if found.simulated else name
 
 
 def simulated(backend: str = "litert-gpu") -> bool:
-    """Whether the device is a program on the CPU, as SwiftShader and llvmpipe are: right for answers, not for times."""
+    """Whether the device is simulated on the CPU, as by SwiftShader and llvmpipe: its probabilities are valid, its latencies
+    are not."""
     return BACKENDS[backend].device == "gpu" and _found("gpu").simulated
 
 
 class CompiledSession:
     """A CompiledModel with its input and output buffers. See runtimes.Session."""
 
+    executor = ""
+
     def __init__(self, model: Path, threads: int, backend: str, *, allow_fallback: bool) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        # CompiledModel does not tell a tensor's grid. Nothing is allocated or delegated here, only read.
+        # CompiledModel does not report a tensor's grid. The file is only read here; nothing is allocated or delegated.
         file = Interpreter(
             model_path=str(model), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         )
-        self._input, self._output = file.get_input_details()[0], file.get_output_details()[0]
+        self._input: TensorDetails = file.get_input_details()[0]
+        self._output: TensorDetails = file.get_output_details()[0]
         self._ops = len(file._get_ops_details())
         self._model, self._kind = model, BACKENDS[backend].device
         self.input_shape = tuple(int(size) for size in self._input["shape"])
         self.output_step = float(self._output["quantization"][0])
         self._compiled, self._placement = self._open(threads, backend, allow_fallback=allow_fallback)
-        lost = {tensor["dtype"].__name__ for tensor in (self._input, self._output)} - _CARRIED
-        if lost:
-            raise ValueError(f"LiteRT's Python buffers carry no {' and no '.join(sorted(lost))} tensors")
+        unsupported = {tensor["dtype"].__name__ for tensor in (self._input, self._output)} - _CARRIED
+        if unsupported:
+            raise ValueError(f"LiteRT's Python buffers cannot hold {' or '.join(sorted(unsupported))} tensors")
         (self._source,), (self._sink,) = self._compiled.create_input_buffers(0), self._compiled.create_output_buffers(0)
         self._image = np.zeros(self.input_shape, self._input["dtype"])
 
@@ -137,10 +145,10 @@ class CompiledSession:
         except RuntimeError as error:
             refusal = last_line(error)
         else:
-            refusal = "not all of the model would run there"
+            refusal = "not all of the model would run on it"
         reason = unavailable(backend)
         if reason is not None:
-            # The accelerator cannot run anything: with it in the set, LiteRT would call what XNNPACK took accelerated.
+            # The accelerator cannot run anything: if it were in the set, LiteRT would report ops that XNNPACK runs as accelerated.
             if not allow_fallback:
                 raise PlacementError(backend, reason)
             return compile_model(self._model, "cpu", cpu_threads=threads), self._whole(_CPU, "cpu")
@@ -191,8 +199,8 @@ class CompiledSession:
         )
 
     def placement(self) -> Placement:
-        """The file's ops: all on the accelerator, or what is known of a model that was allowed to use the CPU. How many
-        ops a GPU takes LiteRT says, not which: their multiply-accumulates are not known. Of an NPU it says neither."""
+        """The file's ops: all on the accelerator, or what is known about a model that was allowed to use the CPU. For a GPU,
+        LiteRT reports how many ops it runs but not which, so their multiply-accumulates are unknown; for an NPU, neither."""
         return self._placement
 
     def close(self) -> None:
@@ -204,8 +212,8 @@ class CompiledSession:
 def open_session(
     model: Path, *, threads: int, backend: str = "litert-gpu", allow_fallback: bool = False
 ) -> CompiledSession:
-    """See runtimes. threads: of the CPU, where it is allowed a part. Raises ValueError for a file LiteRT refuses,
-    PlacementError for one that would not run wholly on the accelerator."""
+    """See runtimes. threads: of the CPU, if it may run a part. Raises ValueError for a file LiteRT refuses,
+    PlacementError for one that would not run entirely on the accelerator."""
     if importlib.util.find_spec("ai_edge_litert") is None:
         raise PlacementError(backend, str(unavailable(backend)))
     return CompiledSession(model, threads, backend, allow_fallback=allow_fallback)

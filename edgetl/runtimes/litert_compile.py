@@ -5,8 +5,8 @@ from typing import Any
 
 
 def compile_model(model: Path | bytes, kind: str, *, float32: bool = False, cpu_threads: int | None = None) -> Any:
-    """A CompiledModel on "gpu", "npu" or "cpu". cpu_threads: None keeps the CPU out of it. Raises RuntimeError for a model
-    that cannot be compiled so."""
+    """A CompiledModel on "gpu", "npu" or "cpu". cpu_threads: None to exclude the CPU. Raises RuntimeError for a model that
+    cannot be compiled with these options."""
     from ai_edge_litert.compiled_model import CompiledModel
     from ai_edge_litert.hardware_accelerator import HardwareAccelerator
     from ai_edge_litert.options import CpuOptions, GpuOptions, Options

@@ -1,9 +1,9 @@
-"""What each op of a LiteRT model costs on the CPU: the profiler of LiteRT's C API, reached by ctypes.
+"""The time that each op of a LiteRT model takes on the CPU: the profiler of LiteRT's C API, called by ctypes.
 
-The Python wheel has no way to it: neither Interpreter nor CompiledModel takes the option `enable_profiling`. libLiteRt has
-(litert/c/litert_profiler.h, litert_compiled_model.h, litert_options.h), and XNNPACK reports each of its operators there.
-It is the same XNNPACK on the same file, in a CompiledModel of its own. All of it runs in a child process, for a function
-whose arguments a later LiteRT changed would end the process that calls it; what comes back is checked.
+The Python wheel gives no access to it: neither Interpreter nor CompiledModel has the option `enable_profiling`. libLiteRt
+has it (litert/c/litert_profiler.h, litert_compiled_model.h, litert_options.h), and XNNPACK reports each of its operators
+there. It is the same XNNPACK on the same file, in a separate CompiledModel. All of it runs in a child process, because a
+function whose arguments a later LiteRT has changed would crash the process that calls it; the reply is checked.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from typing import Any
 
 from edgetl.core import child
 from edgetl.core.errors import MissingError
+from edgetl.runtimes.records import OpTime
 
 XNNPACK, KERNELS = "XNNPACK", "LiteRT kernels"
-# tflite::Profiler::EventType: an op of the file, and an operator of a delegate that stands in their place.
+# tflite::Profiler::EventType: an op of the file, and an operator of a delegate that replaces ops.
 _OP_EVENT, _DELEGATE_EVENT = 2, 8
 _EXECUTORS = {_OP_EVENT: KERNELS, _DELEGATE_EVENT: XNNPACK}
-# LiteRtCpuKernelMode: with the default delegate, and LiteRT's optimized kernels without it.
+# LiteRtCpuKernelMode, by whether the default delegate is used; without it, LiteRT's optimized kernels are.
 _KERNEL_MODES = {True: 0, False: 2}
 _CPU_ACCELERATOR, _LOCK_FOR_WRITING = 1, 1
-# ProfiledEventData begins with the tag's address, the event's type, start and microseconds, and ends with two numbers and
-# the event's source; what is between is memory use, whose size has changed.
+# ProfiledEventData starts with the tag's address, the event's type, start and microseconds, and ends with two numbers and
+# the event's source. Between them is the memory use, whose size differs between versions of LiteRT.
 _HEAD, _TAIL = struct.Struct("<QiIQQ"), struct.Struct("<QQiI")
 _LARGEST_EVENT, _UNWRITTEN = 512, 0xAA
 _WARM_RUNS = 3
@@ -35,7 +36,7 @@ _WARM_RUNS = 3
 
 @dataclass(frozen=True)
 class FileOp:
-    """An op of the file: its kind and its output's name."""
+    """An op of the file: its type and the name of its output."""
 
     op: str
     name: str
@@ -43,14 +44,14 @@ class FileOp:
 
 def profile(
     model: Path, ops: Sequence[FileOp], image: bytes, *, threads: int, runs: int, delegate: bool
-) -> list[dict[str, Any]]:
-    """Every operator that ran: {op, name, ms, executor}, slowest first. ms: the mean of the middle half of `runs` runs, for
-    what interrupts a run would be put on the operator that was running.
+) -> list[OpTime]:
+    """Every operator that ran, slowest first. ms: the mean of the middle half of `runs` runs, because an interruption of a
+    run would be counted for the operator that was running.
 
-    ops: of the file, in its order. image: the input's bytes. op is the executor's own name of what it ran ("Convolution
-    (NHWC, QC8) IGEMM"); name is the file's tensor that it made, "" where XNNPACK made other operators of the ops than one
-    of each. XNNPACK cuts times to whole microseconds: an operator that takes less has 0, and the sum falls short by half
-    a microsecond an operator. Raises MissingError.
+    ops: of the file, in its order. image: the input's bytes. A row's `op` is the executor's own name for the operator
+    ("Convolution (NHWC, QC8) IGEMM"); its `name` is the output tensor in the file, "" where XNNPACK's operators do not
+    match the file's ops one to one. XNNPACK truncates times to whole microseconds: an operator that takes less has 0, and
+    the sum is too low by about half a microsecond per operator. Raises MissingError.
     """
     reply = child.ask(
         __name__,
@@ -63,17 +64,17 @@ def profile(
     )
     if reply.facts is None:
         raise MissingError(
-            "LiteRT's profile cannot be had here.",
+            "LiteRT's profiler does not work here.",
             why=reply.why,
-            fix="it was made for ai-edge-litert 2.3; accuracy and latency do not need it",
+            fix="it was written for ai-edge-litert 2.3; accuracy and latency do not need it",
         )
     events = reply.facts["events"]
     names = _names(ops, [(int(kind), str(tag), int(index)) for kind, tag, index, _ in events])
-    rows = [
+    rows: list[OpTime] = [
         {"op": tag, "name": name, "ms": _middle_mean(times) / 1e3, "executor": _EXECUTORS[kind]}
         for (kind, tag, _, times), name in zip(events, names, strict=True)
     ]
-    return sorted(rows, key=lambda row: -float(row["ms"]))
+    return sorted(rows, key=lambda row: -row["ms"])
 
 
 def _middle_mean(values: Sequence[int]) -> float:
@@ -87,22 +88,24 @@ def _middle_mean(values: Sequence[int]) -> float:
 
 
 def _names(ops: Sequence[FileOp], events: Sequence[tuple[int, str, int]]) -> list[str]:
-    """The file's tensor of each event. LiteRT's kernels tell the op's position. XNNPACK's operators come in the ops'
-    order, but it fuses some and adds others: where those with weights match one by one, they have their names, and the
-    others too if nothing lies between."""
+    """The output tensor in the file for each event. LiteRT's kernels report the op's position. XNNPACK's operators are in
+    the ops' order, but it fuses some and adds others: if the operators with weights match the ops one to one, they get the
+    ops' names, and so do the others if none was fused or added."""
     kernels = {index for kind, _, index in events if kind == _OP_EVENT}
     names = [ops[index].name if kind == _OP_EVENT and index < len(ops) else "" for kind, _, index in events]
-    taken = [op for position, op in enumerate(ops) if position not in kernels]
-    made = [(position, tag) for position, (kind, tag, _) in enumerate(events) if kind == _DELEGATE_EVENT]
-    weighted = [i for i, op in enumerate(taken) if op.op in _WEIGHTED]
-    operators = [i for i, (_, tag) in enumerate(made) if tag.startswith(("Convolution", "Fully Connected"))]
-    pairs = list(zip(weighted, operators, strict=False))
-    if len(weighted) != len(operators) or not all(made[j][1].startswith(_WEIGHTED[taken[i].op]) for i, j in pairs):
+    delegated = [op for position, op in enumerate(ops) if position not in kernels]
+    operators = [(position, tag) for position, (kind, tag, _) in enumerate(events) if kind == _DELEGATE_EVENT]
+    weighted_ops = [i for i, op in enumerate(delegated) if op.op in _WEIGHTED]
+    weighted = [i for i, (_, tag) in enumerate(operators) if tag.startswith(("Convolution", "Fully Connected"))]
+    pairs = list(zip(weighted_ops, weighted, strict=False))
+    if len(weighted_ops) != len(weighted) or not all(
+        operators[j][1].startswith(_WEIGHTED[delegated[i].op]) for i, j in pairs
+    ):
         return names
-    if len(taken) == len(made) and weighted == operators:
-        pairs = [(i, i) for i in range(len(made))]
+    if len(delegated) == len(operators) and weighted_ops == weighted:
+        pairs = [(i, i) for i in range(len(operators))]
     for i, j in pairs:
-        names[made[j][0]] = taken[i].name
+        names[operators[j][0]] = delegated[i].name
     return names
 
 
@@ -115,14 +118,14 @@ _WEIGHTED = {
 
 
 class _Library:
-    """libLiteRt's functions: each returns a status, 0 for success, and most give their result by a pointer."""
+    """libLiteRt's functions: each returns a status, 0 for success, and most return their result through a pointer."""
 
     def __init__(self) -> None:
         found = importlib.util.find_spec("ai_edge_litert")
         folder = Path(found.origin).parent if found and found.origin else Path()
         library = next((file for file in folder.glob("*LiteRt.*") if file.suffix in (".so", ".dylib", ".dll")), None)
         if library is None:
-            raise OSError("ai-edge-litert has no libLiteRt here")
+            raise OSError("the installed ai-edge-litert has no libLiteRt")
         self._functions = ctypes.CDLL(str(library))
 
     def call(self, name: str, *arguments: Any) -> None:
@@ -135,15 +138,15 @@ class _Library:
             raise OSError(f"{name} failed with status {status}")
 
     def made(self, name: str, *arguments: Any) -> ctypes.c_void_p:
-        """What a function makes or finds: its last argument is where to put it."""
+        """The handle that a function creates or finds; its last argument is a pointer to it."""
         handle = ctypes.c_void_p()
         self.call(name, *arguments, ctypes.byref(handle))
         return handle
 
 
 def answer(image: bytes, model: str, threads: str, runs: str, kernel_mode: str) -> dict[str, Any]:
-    """The child's side of `profile`: {"events": [[type, tag, index, microseconds of each run]]}, in the order they run.
-    Nothing is freed: the process ends."""
+    """What the child process of `profile` runs: {"events": [[type, tag, index, microseconds of each run]]}, in the order
+    of execution. Nothing is freed, because the process ends."""
     library = _Library()
     environment = library.made("LiteRtCreateEnvironment", 0, None)
     file = library.made("LiteRtCreateModelFromFile", environment, model.encode())
@@ -153,7 +156,7 @@ def answer(image: bytes, model: str, threads: str, runs: str, kernel_mode: str) 
     kernels = f"num_threads = {int(threads)}\nkernel_mode = {int(kernel_mode)}\n".encode()
     kept = [ctypes.create_string_buffer(text) for text in (runtime, kernels)]
     for identifier, text in zip((b"runtime_options_string", b"xnnpack"), kept, strict=True):
-        # LiteRT frees an option by the function that comes with it: Python does, when the process ends.
+        # LiteRT frees an option with the function given here, which does nothing: Python owns the text.
         opaque = library.made("LiteRtCreateOpaqueOptions", identifier, text, _KEEP)
         library.call("LiteRtAddOpaqueOptions", options, opaque)
     compiled = library.made("LiteRtCreateCompiledModel", environment, file, options)
@@ -194,7 +197,7 @@ def _write(library: _Library, buffer: ctypes.c_void_p, image: bytes) -> None:
     size = ctypes.c_size_t()
     library.call("LiteRtGetTensorBufferSize", buffer, ctypes.byref(size))
     if size.value < len(image):
-        raise ValueError(f"the input takes {size.value} bytes, not {len(image)}")
+        raise ValueError(f"the input has {size.value} bytes, not {len(image)}")
     address = ctypes.c_void_p()
     library.call("LiteRtLockTensorBuffer", buffer, ctypes.byref(address), _LOCK_FOR_WRITING)
     ctypes.memset(address, 0, size.value)
@@ -203,8 +206,8 @@ def _write(library: _Library, buffer: ctypes.c_void_p, image: bytes) -> None:
 
 
 def _events(library: _Library, profiler: ctypes.c_void_p) -> list[list[Any]]:
-    """[type, tag, index, microseconds] of the ops and operators of one run. The size of an event is told by how far the
-    library wrote."""
+    """[type, tag, index, microseconds] of each op and operator of one run. The size of an event is computed from how many
+    bytes the library wrote."""
     count = ctypes.c_int()
     library.call("LiteRtGetNumProfilerEvents", profiler, ctypes.byref(count))
     if count.value < 1:
@@ -216,7 +219,7 @@ def _events(library: _Library, profiler: ctypes.c_void_p) -> list[list[Any]]:
     written = len(room.raw.rstrip(bytes([_UNWRITTEN])))
     size = -(-written // count.value // 8) * 8
     if not _HEAD.size + _TAIL.size <= size < _LARGEST_EVENT or size * count.value < written:
-        raise ValueError(f"{count.value} events in {written} bytes: LiteRT's events are not of the form known")
+        raise ValueError(f"{count.value} events in {written} bytes: LiteRT's events do not have the expected format")
     found = []
     for position in range(count.value):
         event = room.raw[position * size : (position + 1) * size]
@@ -225,5 +228,5 @@ def _events(library: _Library, profiler: ctypes.c_void_p) -> list[list[Any]]:
         if kind in _EXECUTORS:
             found.append([kind, ctypes.string_at(tag).decode(errors="replace"), index, microseconds])
     if not found or any(microseconds > 1e9 for *_, microseconds in found):
-        raise ValueError("the profiler's events hold no times: they are not of the form known")
+        raise ValueError("the profiler's events have no times: they do not have the expected format")
     return found

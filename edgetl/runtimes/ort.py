@@ -1,4 +1,4 @@
-"""ONNX Runtime: a backend an execution provider. Which there are is up to the wheel that is installed."""
+"""ONNX Runtime: one backend per execution provider. The installed wheel determines which providers exist."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from edgetl.core import machine
 from edgetl.runtimes import PlacementError, one_image
 from edgetl.runtimes.catalogue import BACKENDS
 from edgetl.runtimes.placement import Placement
+from edgetl.runtimes.records import NodeArguments, NodeEvent, OpTime
 from edgetl.tasks.photos.contract import to_grid
 
 _CPU = "CPUExecutionProvider"
-# Backend -> (provider, the wheel that has it).
+# Backend -> (provider, the wheel that contains it).
 _PROVIDERS = {
     "ort-cpu": (_CPU, "onnxruntime"),
     "ort-cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
@@ -35,10 +36,10 @@ _PROVIDERS = {
     "ort-qnn": ("QNNExecutionProvider", "onnxruntime-qnn, on a Snapdragon"),
 }
 _NVIDIA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
-# Providers whose tensors live in a memory of their own, by the name that OrtValue has for it.
+# Providers with their own device memory, with OrtValue's name for it.
 _MEMORIES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "DmlExecutionProvider": "dml"}
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(int8)": np.int8, "tensor(float16)": np.float16}
-# One Relu on one float (opset 13): a model to ask a provider whether it is really there.
+# One Relu on one float (opset 13): a model to test whether a provider really works.
 _SMALLEST_MODEL = (
     b'\x08\x08:2\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x00Z\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
@@ -48,9 +49,9 @@ _NO_CPU = "session.disable_cpu_ep_fallback"
 
 @functools.cache
 def unavailable(backend: str = "ort-cpu") -> str | None:
-    """None when onnxruntime is installed, has the provider, and a session really opens on it.
+    """None if onnxruntime is installed and has the provider, and a session really opens on it.
 
-    get_available_providers() tells what the wheel was built with: onnxruntime-gpu lists CUDA on a machine that has none.
+    get_available_providers() lists what the wheel was built with: onnxruntime-gpu lists CUDA on machines without a GPU.
     """
     if importlib.util.find_spec("onnxruntime") is None:
         return "onnxruntime is not installed: pip install onnxruntime"
@@ -60,12 +61,12 @@ def unavailable(backend: str = "ort-cpu") -> str | None:
     import onnxruntime as ort
 
     if provider not in ort.get_available_providers():
-        return f"the onnxruntime {ort.__version__} here has no {provider}; it is in {wheel}"
+        return f"the installed onnxruntime {ort.__version__} has no {provider}; it is in {wheel}"
     if provider in _NVIDIA and not _has_cuda_driver():
-        return "no NVIDIA driver is here (libcuda cannot be loaded): it needs an NVIDIA GPU and its driver"
+        return "no NVIDIA driver is installed (libcuda cannot be loaded): it needs an NVIDIA GPU and its driver"
     try:
         _open(_SMALLEST_MODEL, provider, threads=1, strict=True)
-    except Exception as error:  # noqa: BLE001 - whatever a provider throws, it is the reason
+    except Exception as error:  # noqa: BLE001 - any exception of a provider is the reason
         text = " ".join(str(error).split())[-200:]
         return f"{provider} does not start: {text}; its libraries (CUDA and cuDNN: pip install 'onnxruntime-gpu[cuda,cudnn]') may be missing"
     return None
@@ -80,7 +81,7 @@ def _has_cuda_driver() -> bool:
 
 
 def device(backend: str = "ort-cpu") -> str:
-    """The processor's or the provider's device's own name."""
+    """The name of the processor, or of the provider's device."""
     provider = _PROVIDERS[backend][0]
     if BACKENDS[backend].device == "cpu":
         return machine.processor()
@@ -94,14 +95,14 @@ def device(backend: str = "ort-cpu") -> str:
 
 
 def _open(model: Any, provider: str, *, threads: int, strict: bool, profile_prefix: str = "") -> Any:
-    """An InferenceSession. strict: none of the ops may be left to the CPU by another provider."""
+    """An InferenceSession. strict: a provider that is not the CPU's may not leave ops to the CPU."""
     import onnxruntime as ort
 
     if provider != _CPU:
         ort.set_default_logger_severity(4)
         if provider in _NVIDIA and hasattr(ort, "preload_dlls"):
             with contextlib.redirect_stdout(io.StringIO()):
-                ort.preload_dlls()  # CUDA and cuDNN as wheels, where there are any
+                ort.preload_dlls()  # CUDA and cuDNN from wheels, if they are installed
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3 if provider == _CPU else 4
@@ -111,8 +112,8 @@ def _open(model: Any, provider: str, *, threads: int, strict: bool, profile_pref
         options.enable_profiling, options.profile_file_prefix = True, profile_prefix
     settings: dict[str, Any] = {}
     if provider == "OpenVINOExecutionProvider":
-        # Its own compiler wants the graph as it is: ONNX Runtime's fusions leave it ops that it does not know, and it
-        # has settings of its own for threads.
+        # Its compiler needs the original graph: ONNX Runtime's fusions create ops that it does not know. It also has its
+        # own setting for threads.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         settings = {"device_type": "CPU", "num_of_threads": str(threads)}
     return ort.InferenceSession(
@@ -127,9 +128,9 @@ class OrtSession:
 
     def __init__(self, model: Path, threads: int, backend: str = "ort-cpu", *, allow_fallback: bool = False) -> None:
         self._model, self._threads, self._backend = model, threads, backend
-        # What its ops are to be run by, as placement names it.
+        # The requested provider, which placement names as well.
         self.executor = self._provider = _PROVIDERS[backend][0]
-        # XNNPACK and OpenVINO on the processor may leave ops to the plain CPU kernels: it is the same device.
+        # XNNPACK and OpenVINO on the CPU may leave ops to the default CPU kernels: that is the same device.
         self._strict = not allow_fallback and BACKENDS[backend].device != "cpu"
         self._session = _open(str(model), self._provider, threads=threads, strict=self._strict)
         found = self._session.get_providers()
@@ -154,7 +155,7 @@ class OrtSession:
         return np.stack(rows)
 
     def invoke(self) -> None:
-        """See runtimes.Session. On a device with a memory of its own, tensors are bound there once; what is timed is the
+        """See runtimes.Session. On a device with its own memory, the tensors are bound there once; the time includes the
         copy to it, the run, and the copy back, which waits for the device."""
         if not self._memory:
             self._session.run(None, self._feed)
@@ -176,28 +177,28 @@ class OrtSession:
             self._binding.bind_output(output.name, self._memory)
 
     def placement(self) -> Placement:
-        """The ops that ran, of ONNX Runtime's optimized graph, by provider: from its own profile of one run."""
+        """How many ops of ONNX Runtime's optimized graph each provider ran, from its profile of one run."""
         events = self._profiled(runs=1)
         counts = Counter(event["args"]["provider"] for event in events)
         devices = {name: "cpu" if name == _CPU else BACKENDS[self._backend].device for name in counts}
         return Placement(dict(counts), devices, _macs_by_provider(self._model, events))
 
-    def profile(self, runs: int) -> list[dict[str, Any]]:
-        """Every op that ran: {op, name, ms, executor}, ms the mean of `runs` runs, slowest first. Profiling itself takes
-        time: shares are what to read."""
+    def profile(self, runs: int) -> list[OpTime]:
+        """Every op that ran, slowest first; ms is the mean of `runs` runs. Profiling takes time itself, so read the shares
+        rather than the milliseconds."""
         spent: dict[str, float] = {}
-        about: dict[str, Any] = {}
+        about: dict[str, NodeArguments] = {}
         for event in self._profiled(runs=runs):
             name = _node(event)
             spent[name] = spent.get(name, 0.0) + event["dur"] / 1e3 / runs
             about[name] = event["args"]
-        rows = [
+        rows: list[OpTime] = [
             {"op": about[name]["op_name"], "name": name, "ms": ms, "executor": about[name]["provider"]}
             for name, ms in spent.items()
         ]
-        return sorted(rows, key=lambda row: -float(row["ms"]))
+        return sorted(rows, key=lambda row: -row["ms"])
 
-    def _profiled(self, *, runs: int) -> list[dict[str, Any]]:
+    def _profiled(self, *, runs: int) -> list[NodeEvent]:
         feed = self._feed or {self._name: np.zeros(self.input_shape, self._dtype)}
         with tempfile.TemporaryDirectory() as folder:
             prefix = str(Path(folder) / "profile")
@@ -215,13 +216,13 @@ class OrtSession:
         del self._session
 
 
-def _node(event: dict[str, Any]) -> str:
-    return str(event["name"]).removesuffix("_kernel_time")
+def _node(event: NodeEvent) -> str:
+    return event["name"].removesuffix("_kernel_time")
 
 
-def _macs_by_provider(model: Path, events: list[dict[str, Any]]) -> dict[str, int] | None:
-    """None where the file cannot be counted (onnx is not installed: it is a package for building), or where an op that
-    multiplies is not among those that ran under its name."""
+def _macs_by_provider(model: Path, events: list[NodeEvent]) -> dict[str, int] | None:
+    """None if the file cannot be counted (without onnx, which only builds need), or if an op with multiplications is not
+    found by its name among those that ran."""
     if importlib.util.find_spec("onnx") is None:
         return None
     from edgetl.formats.read.census import Malformed
@@ -233,12 +234,12 @@ def _macs_by_provider(model: Path, events: list[dict[str, Any]]) -> dict[str, in
         return None
     if any(op.macs is None for op in ops):
         return None
-    ran = {_node(event): str(event["args"]["provider"]) for event in events}
+    ran = {_node(event): event["args"]["provider"] for event in events}
     macs = dict.fromkeys(ran.values(), 0)
     if len(macs) == 1:
         return {next(iter(macs)): sum(op.macs or 0 for op in ops)}
     for op in (op for op in ops if op.macs):
-        # Fusions append to a node's name.
+        # A fusion appends to the name of a node.
         provider = ran.get(op.name) or next(
             (where for name, where in ran.items() if op.name and name.startswith(op.name)), None
         )
@@ -263,6 +264,6 @@ def open_session(model: Path, *, threads: int, backend: str = "ort-cpu", allow_f
     ) as error:
         if "fallback to CPU EP has been explicitly disabled" in str(error):
             raise PlacementError(
-                backend, "some of the model's ops have no kernel there and would run on the CPU"
+                backend, "it has no kernel for some of the model's ops, which would run on the CPU"
             ) from None
         raise ValueError(str(error)) from None

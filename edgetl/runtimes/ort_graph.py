@@ -1,6 +1,6 @@
-"""What ONNX Runtime makes of a file: the graph after all its optimizations, counted.
+"""The ops of ONNX Runtime's graph after all optimizations, counted.
 
-A QDQ file says what may run on integers; only the optimized graph says what does.
+A QDQ file states which ops may run on integers; only the optimized graph shows which ones do.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 
 from edgetl.core.words import printable
 from edgetl.formats.read.census import Op
+from edgetl.runtimes.records import OptimizedGraph
 
-# What ONNX Runtime raises for a model it does not take: its classes share no base of their own.
+# What ONNX Runtime raises for a model that it refuses: its exceptions have no common base class.
 REFUSALS = (
     EPFail, Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented, RuntimeException,
     RuntimeError, ValueError,
 )  # fmt: skip
-# Integer op -> which input is its kernel.
+# Integer op -> the index of the input that is its kernel.
 _INTEGER_KERNELS = {
     "QLinearConv": 3,
     "QLinearMatMul": 3,
@@ -44,12 +45,13 @@ _INTEGER_KERNELS = {
 }
 
 
-def optimized_graph(data: bytes, ops: Sequence[Op]) -> dict[str, Any]:
+def optimized_graph(data: bytes, ops: Sequence[Op]) -> OptimizedGraph:
     """Op census after optimization on the CPU, and `fused_share`: MACs in integer ops over all MACs of the file.
 
-    data: the model, with all its tensors inside. ops: its census. An integer op is known again by its kernel's name,
-    which fusions keep, else by its node's; those not known again are in `unmatched`, and then fused_share is a lower
-    bound. None without MACs. A refused file gives `refused`: ONNX Runtime's own words.
+    data: the model, with all its tensors inside. ops: its census. An integer op is matched to the file's op by the name of
+    its kernel, which fusions keep, or otherwise by the name of its node; `unmatched` counts the others, and if there are
+    any, fused_share is a lower bound. fused_share is None for a file without MACs. For a file that ONNX Runtime refuses, the
+    result has `refused`, its error message, instead of counts.
     """
     name = f"ONNX Runtime {ort.__version__}, CPU, all optimizations"
     options = ort.SessionOptions()
@@ -98,7 +100,7 @@ def _fused_share(graph: Any, ops: Sequence[Op]) -> tuple[float | None, int]:
             fused += found.pop().macs or 0
             continue
         name = printable(node.name)
-        # Fusions append to a node's name ("_token_0", "_quant"); the longest name that begins it is its own.
+        # Fusions append to a node's name ("_token_0", "_quant"); the longest known prefix is the original name.
         match = max((known for known in by_name if name.startswith(known)), key=len, default=None)
         if match is None:
             unmatched += 1

@@ -129,4 +129,4 @@ def test_a_row_runs_only_on_the_pinned_processors(models: Path) -> None:
 def test_a_requested_gpu_that_is_missing_gives_exit_code_3_in_one_line(models: Path) -> None:
     done = bench(models / "small.onnx", "-b", "ort-cuda", *QUICK)
     assert done.returncode == 3
-    assert "no NVIDIA driver is here" in done.stderr.splitlines()[0]
+    assert "no NVIDIA driver is installed" in done.stderr.splitlines()[0]

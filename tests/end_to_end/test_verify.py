@@ -281,11 +281,11 @@ def promise_another_file(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (swap_labels, r"labels\.txt was changed.*\n.*not the classes of report\.json in their order"),
-        (swap_labels_and_their_hash, r"labels\.txt has not the classes of report\.json in their order"),
+        (swap_labels, r"labels\.txt was changed.*\n.*not have the classes of report\.json, in their order"),
+        (swap_labels_and_their_hash, r"labels\.txt does not have the classes of report\.json, in their order"),
         (lambda bundle: (bundle / "labels.txt").unlink(), "labels.txt is missing"),
         (lambda bundle: (bundle / "models" / "student.int8.tflite").unlink(), "student.int8.tflite is missing"),
-        (promise_another_file, "another sha256 in contract.json"),
+        (promise_another_file, "different sha256 in contract.json"),
         (lambda bundle: (bundle / "contract.json").unlink(), "is not a bundle"),
         (lambda bundle: (bundle / "report.json").unlink(), "it has no report.json"),
         (lambda bundle: (bundle / "contract.json").write_text("{"), "cannot be read"),
@@ -444,7 +444,7 @@ def test_a_file_of_a_bundle_given_alone_has_its_bundle_s_contract_while_it_is_th
 
     found = alone()
     assert found["versions"]["student.int8.onnx@ort-cpu"]["accuracy"]["top1"] == 1.0
-    assert "student.int8.onnx: preprocessing: contract.json of the bundle it lies in." in found["notes"]
+    assert "student.int8.onnx: preprocessing: contract.json of its bundle." in found["notes"]
     edit_json(
         work / "bundle" / "contract.json", lambda contract: contract["files"][f"models/{file.name}"].update(sha256="0")
     )

@@ -1,6 +1,6 @@
 """LiteRT's GPU backend on a GPU that is simulated: SwiftShader, the Vulkan driver that comes with Chromium, computes on the CPU.
 
-What it shows is placement, parity and refusals; its times mean nothing. `make test-gpu-sim` fetches the driver.
+It shows placement, parity and refusals; its times mean nothing. `make test-gpu-sim` fetches the driver.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ needs_driver = pytest.mark.skipif(
     not DRIVER.is_file(),
     reason="no simulated GPU here: Debian's chromium-common has SwiftShader (make test-gpu-sim fetches it)",
 )
-# 3 x 3 convolutions of this net sum 200 products at most, and each sum is rounded in another order.
+# 3 x 3 convolutions of this net add 200 products at most, and each sum may be rounded in another order.
 FLOAT_TOLERANCE = 2e-5
 
-# Opens each file on each backend in one process, for the driver is chosen by its environment.
+# Opens each file on each backend in a separate process, because the environment of a process selects the driver.
 PROGRAM = """
 import json, sys
 import numpy as np
@@ -76,7 +76,7 @@ def with_driver(driver: Path, *arguments: str) -> subprocess.CompletedProcess[st
         **os.environ,
         "VK_ICD_FILENAMES": str(driver),
         "VK_DRIVER_FILES": str(driver),
-        # Chromium's own Vulkan loader lies beside its driver, for machines that have none.
+        # Chromium's Vulkan loader is beside its driver, for machines without a loader.
         "LD_LIBRARY_PATH": path,
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
@@ -86,7 +86,7 @@ def with_driver(driver: Path, *arguments: str) -> subprocess.CompletedProcess[st
 
 
 def simulated(folder: Path, driver: Path, asked: list[tuple[str, str, bool]]) -> dict[str, Any]:
-    """What PROGRAM found."""
+    """The results of PROGRAM."""
     done = with_driver(driver, "-c", PROGRAM, str(folder), json.dumps(asked))
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads((folder / "found.json").read_text())
@@ -122,7 +122,7 @@ def write_nets(folder: Path) -> np.ndarray:
 
 
 def with_an_op_no_gpu_takes() -> bytes:
-    """The smallest model with a MATRIX_DIAG behind its RELU."""
+    """The smallest model with a MATRIX_DIAG after its RELU."""
     model = schema.ModelT.InitFromPackedBuf(SMALLEST_MODEL)
     graph = model.subgraphs[0]
     code, op, tensor = schema.OperatorCodeT(), schema.OperatorT(), schema.TensorT()
@@ -147,7 +147,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> Callable[..., dict[str, Any]]:
-    """row(file, backend="litert-gpu", allowed=False): what a session said on the simulated GPU."""
+    """row(file, backend="litert-gpu", allowed=False): the result of a session on the simulated GPU."""
     asked = [(f"{file}.tflite", "litert-gpu", False) for file in ("float32", "float16", "int8")]
     asked += [(f"{file}.tflite", "litert-gpu-float32", False) for file in ("float32", "int8")]
     asked += [("refused.tflite", "litert-gpu", allowed) for allowed in (False, True)]
@@ -184,14 +184,14 @@ def test_float_answers_are_those_of_the_cpu_and_of_no_other_weights(file, anothe
 
 
 @needs_driver
-def test_int8_answers_are_as_near_the_cpus_as_its_own_kernels_are(found, folder):
+def test_int8_answers_are_as_close_to_xnnpack_as_those_of_litert_s_kernels(found, folder):
     row = found("int8")
     fast, plain = on_cpu(folder, "int8"), on_cpu(folder, "int8", "litert-cpu-reference")
-    # Of one image the GPU's roundings may be the worse ones: a step more.
+    # For one image the GPU's rounding may be the worse one: allow one step more.
     allowed = np.abs(fast - plain).max() + 1.01 * row["step"]
     assert row["step"] == 1 / 256
     np.testing.assert_allclose(row["answers"], fast, rtol=0, atol=allowed)
-    assert np.abs(np.roll(row["answers"], 1, axis=0) - fast).max() > allowed, "any image's answer would do"
+    assert np.abs(np.roll(row["answers"], 1, axis=0) - fast).max() > allowed, "the answer for any image would pass"
 
 
 @needs_driver
@@ -201,15 +201,15 @@ def test_without_float16_on_the_adapter_enforcing_float32_changes_nothing(file, 
 
 
 @needs_driver
-def test_an_op_that_the_gpu_does_not_take_is_a_refusal_that_names_it(found):
+def test_an_op_that_the_gpu_does_not_run_is_refused_by_name(found):
     row = found("refused")
     assert row["exit_code"] == EXIT_MISSING
-    assert row["what"] == "litert-gpu was asked for and would not run on the GPU."
+    assert row["what"] == "litert-gpu was requested, but would not run on the GPU."
     assert "MATRIX_DIAG" in row["why"]
 
 
 @needs_driver
-def test_a_model_that_may_fall_back_says_how_many_ops_did(found):
+def test_a_model_that_may_fall_back_reports_how_many_ops_did(found):
     row = found("refused", allowed=True)
     assert row["placement"]["ops"] == {"WebGPU": 1, "LiteRT on the CPU": 1}
     assert row["placement"]["shares"]["gpu"] == {"ops": 0.5, "macs": None}
@@ -217,7 +217,7 @@ def test_a_model_that_may_fall_back_says_how_many_ops_did(found):
 
 
 @needs_driver
-def test_a_simulated_gpu_is_called_one(found):
+def test_a_simulated_gpu_is_marked_as_simulated(found):
     assert found.device["simulated"] is True
     assert "SwiftShader" in found.device["name"]
     assert "its latency means nothing" in found.device["name"]
@@ -230,17 +230,17 @@ def test_without_a_driver_the_command_says_so_in_one_line_with_exit_code_3(tmp_p
     assert done.returncode == EXIT_MISSING
     assert done.stdout == ""
     what, fix = done.stderr.splitlines()
-    assert what.startswith("edgetl: litert-gpu is not here: no Vulkan ")
+    assert what.startswith("edgetl: litert-gpu is not available: no Vulkan ")
     assert "make test-gpu-sim" in what
     assert fix.startswith("  fix: `edgetl doctor`")
 
 
-def test_without_a_driver_nothing_runs_on_the_cpu_unasked(tmp_path):
+def test_without_a_driver_nothing_runs_on_the_cpu_unless_allowed(tmp_path):
     (tmp_path / "net.tflite").write_bytes(SMALLEST_MODEL)
     np.save(tmp_path / "images.npy", np.ones((1, 1, 1, 4), np.float32))
     asked = [("net.tflite", "litert-gpu", allowed) for allowed in (False, True)]
     answers = simulated(tmp_path, tmp_path / "no-driver.json", asked)
     refused, fallen_back = answers["rows"]
-    assert (refused["what"], refused["exit_code"]) == ("litert-gpu is not here.", EXIT_MISSING)
+    assert (refused["what"], refused["exit_code"]) == ("litert-gpu is not available.", EXIT_MISSING)
     assert fallen_back["placement"]["devices"] == {"LiteRT on the CPU": "cpu"}
     assert answers["device"] == {"name": machine.processor(), "simulated": False}

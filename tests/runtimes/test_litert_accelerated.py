@@ -1,4 +1,4 @@
-"""What is said of accelerators that are not there, or not what they seem; and of the process they are asked in."""
+"""How accelerators that are missing, broken or simulated are reported; and the child process that probes them."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ SUM: Unknown layout.
 
 @pytest.fixture
 def replies(monkeypatch):
-    """set(reply): what the child would have said."""
+    """set(reply): the reply of the child process."""
     litert_accelerated._asked.cache_clear()
     yield lambda reply: monkeypatch.setattr(child, "ask", lambda *_, **__: reply)
     litert_accelerated._asked.cache_clear()
 
 
-def refused(chatter: str, *, why: str = "LiteRT gave no reason", lacking: tuple[str, ...] = ()) -> child.Reply:
-    return child.Reply({"opened": False, "why": why, "lacking": list(lacking)}, "", chatter)
+def refused(chatter: str, *, why: str = "LiteRT gave no reason", load_errors: tuple[str, ...] = ()) -> child.Reply:
+    return child.Reply({"opened": False, "why": why, "load_errors": list(load_errors)}, "", chatter)
 
 
-OPENED = {"opened": True, "why": "", "lacking": []}
+OPENED = {"opened": True, "why": "", "load_errors": []}
 
 
 def test_the_smallest_model_is_one_relu_on_four_floats():
@@ -52,23 +52,26 @@ def test_the_smallest_model_is_one_relu_on_four_floats():
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "expected"),
     [
-        (refused(NO_GPU, lacking=("libvulkan.so.1 cannot be loaded",)), "no Vulkan loader (libvulkan.so.1"),
-        (refused(NO_GPU), "of a GPU that LiteRT's WebGPU takes"),
+        (refused(NO_GPU, load_errors=("libvulkan.so.1 cannot be loaded",)), "no Vulkan loader (libvulkan.so.1"),
+        (refused(NO_GPU), "for a GPU that LiteRT's WebGPU supports"),
         (
-            refused(SWIFTSHADER, why="it computes a ReLU wrong"),
+            refused(SWIFTSHADER, why="it computes a wrong result for a ReLU"),
             "does not work on SwiftShader Device (Subzero): it comp",
         ),
-        (child.Reply(None, "it crashed (SIGSEGV)", ""), "does not work on what it found here: it crashed (SIGSEGV)"),
+        (
+            child.Reply(None, "it crashed (SIGSEGV)", ""),
+            "does not work on the adapter found here: it crashed (SIGSEGV)",
+        ),
         (child.Reply(None, "not done after 60 s", ""), "not done after 60 s"),
     ],
     ids=["no loader", "no driver", "a wrong answer", "a crash", "a hang"],
 )
-def test_a_gpu_that_is_not_ready_is_said_in_one_line_with_what_is_wrong(reply, said, replies):
+def test_a_gpu_that_is_not_ready_is_explained_in_one_line(reply, expected, replies):
     replies(reply)
     reason = litert_accelerated.unavailable("litert-gpu")
-    assert said in reason
+    assert expected in reason
     assert "\n" not in reason
 
 
@@ -77,18 +80,18 @@ def test_a_gpu_that_is_not_ready_is_said_in_one_line_with_what_is_wrong(reply, s
     [
         (TWO_GPUS, "NVIDIA GeForce RTX 4090", False),
         (SWIFTSHADER, "SwiftShader Device (Subzero): a CPU simulating a GPU, its latency means nothing", True),
-        ("another LiteRT's words\n", "a WebGPU adapter that does not tell its name", False),
+        ("another LiteRT's words\n", "a WebGPU adapter that does not report its name", False),
     ],
     ids=["a GPU", "a simulated one", "an unknown form"],
 )
-def test_a_ready_gpu_has_the_name_of_the_adapter_that_was_picked(chatter, device, simulated, replies):
+def test_a_ready_gpu_has_the_name_of_the_chosen_adapter(chatter, device, simulated, replies):
     replies(child.Reply(OPENED, "", chatter))
     assert litert_accelerated.unavailable("litert-gpu") is None
     assert litert_accelerated.device("litert-gpu") == device
     assert litert_accelerated.simulated("litert-gpu") is simulated
 
 
-def test_refused_ops_and_the_split_are_read_from_what_litert_says(replies):
+def test_refused_ops_and_the_split_are_read_from_litert_s_log(replies):
     replies(refused(REFUSED))
     found = litert_probe.ask_accelerator("gpu", Path("net.tflite"))
     assert found.refused_ops == ("MATRIX_DIAG: Operation is not supported.", "SUM: Unknown layout.")
@@ -96,11 +99,11 @@ def test_refused_ops_and_the_split_are_read_from_what_litert_says(replies):
 
 
 def test_without_an_npu_a_session_is_refused_and_a_fallback_is_all_cpu(tiny_net, tmp_path):
-    """Of NPU | CPU LiteRT says on such a machine that it is fully accelerated: XNNPACK took the model."""
+    """For NPU | CPU, LiteRT reports a fully accelerated model on such a machine: XNNPACK runs it."""
     if litert_accelerated.unavailable("litert-npu") is None:
-        pytest.skip("an NPU is here")
+        pytest.skip("this machine has an NPU")
     model = tiny_net(tmp_path) / "net.tflite"
-    with pytest.raises(PlacementError, match="litert-npu was asked for and would not run on the NPU") as refusal:
+    with pytest.raises(PlacementError, match="litert-npu was requested, but would not run on the NPU") as refusal:
         litert_accelerated.open_session(model, threads=1, backend="litert-npu")
     assert refusal.value.exit_code == EXIT_MISSING
     session = open_session(model, "litert-npu", threads=1, allow_fallback=True)
@@ -115,9 +118,9 @@ def test_without_an_npu_a_session_is_refused_and_a_fallback_is_all_cpu(tiny_net,
 @pytest.mark.parametrize(
     ("split", "ops", "unknown", "share"),
     [((3, 4), {"WebGPU": 3, "LiteRT on the CPU": 4}, 0, 3 / 7), ((3, 9), {}, 7, 0), (None, {}, 7, 0)],
-    ids=["adds up", "of other ops", "not told"],
+    ids=["adds up", "of other ops", "not reported"],
 )
-def test_a_split_is_believed_only_of_as_many_ops_as_the_file_has(split, ops, unknown, share):
+def test_a_split_counts_only_if_it_adds_up_to_the_ops_of_the_file(split, ops, unknown, share):
     session = litert_accelerated.CompiledSession.__new__(litert_accelerated.CompiledSession)
     session._ops, session._kind = 7, "gpu"
     placement = session._partly(split)
@@ -148,10 +151,10 @@ def answer(given, what):
         ("bug", None, "KeyError: 'tensor'"),
     ],
 )
-def test_whatever_a_child_does_there_is_an_answer(what, facts, why, tmp_path, monkeypatch):
+def test_every_end_of_a_child_process_gives_a_reply(what, facts, why, tmp_path, monkeypatch):
     (tmp_path / "question.py").write_text(ANSWER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     reply = child.ask("question", what, given=b"abc", timeout_s=1 if what == "hang" else 60)
     assert (reply.facts, reply.why) == (facts, why)
-    # On a busy machine a second may end before the child has begun.
+    # On a busy machine one second may pass before the child has started.
     assert what == "hang" or "chatter" in reply.chatter

@@ -1,4 +1,4 @@
-"""What LiteRT's profiler says of each op, and that what it does not say is not made up."""
+"""The rows that LiteRT's profiler gives for each op; nothing that it does not report is made up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPS = [FileOp("PAD", "padded"), FileOp("CONV_2D", "first"), FileOp("DEPTHWISE_CO
 
 @pytest.fixture(scope="module")
 def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with one convolution that has nine tenths of all multiplications."""
+    """A file in which one convolution has nine tenths of all multiplications."""
     random = np.random.default_rng(7)
 
     def node(name: str, op: str, source: str, shape: tuple[int, ...], kernel: tuple[int, ...], stride: int = 1) -> Node:
@@ -61,18 +61,18 @@ def test_the_op_with_nearly_all_multiplications_takes_most_time_and_has_its_name
     assert [row["ms"] for row in rows] == sorted((row["ms"] for row in rows), reverse=True)
     assert 0.01 < rows[0]["ms"] < 1000
     assert {"light", "heavy", "deep", "logits"} <= {row["name"] for row in rows}
-    # What placement counts is what took time.
+    # The executors that took time are those that placement counts.
     assert {row["executor"] for row in rows} == {name for name, count in placement.ops.items() if count}
     kernels = [row for row in rows if row["executor"] == litert_profile.KERNELS]
     assert len(kernels) == placement.ops[litert_profile.KERNELS]
 
 
-def test_an_image_is_what_the_profiled_model_is_given(tiny_net, tmp_path):
-    """Another size of input is refused, not run on whatever lies in memory."""
+def test_the_profiled_model_refuses_an_input_of_another_size(tiny_net, tmp_path):
+    """It must not run on whatever happens to be in memory."""
     model = tiny_net(tmp_path) / "net.tflite"
-    with pytest.raises(MissingError, match="profile cannot be had") as failure:
+    with pytest.raises(MissingError, match="profiler does not work here") as failure:
         litert_profile.profile(model, [], b"x" * 10**6, threads=1, runs=1, delegate=True)
-    assert "takes 768 bytes, not 1000000" in failure.value.why
+    assert "has 768 bytes, not 1000000" in failure.value.why
     assert failure.value.exit_code == EXIT_MISSING
 
 
@@ -100,14 +100,14 @@ def events(*rows: tuple[int, str, int]) -> list[tuple[int, str, int]]:
             ["", "", "", "p"],
         ),
     ],
-    ids=["one of each", "a pad fused", "a convolution more", "a depthwise one is no matrix product"],
+    ids=["one operator per op", "a fused pad", "an extra convolution", "a depthwise one as a matrix product"],
 )  # fmt: skip
-def test_an_operator_has_the_name_of_a_tensor_only_where_it_is_sure(seen, names):
+def test_an_operator_gets_a_tensor_name_only_if_the_match_is_certain(seen, names):
     assert litert_profile._names(OPS, seen) == names
 
 
 class Written:
-    """A profiler that writes events of some size, as a LiteRT of another version might."""
+    """A profiler that writes events of a given size, as another version of LiteRT might."""
 
     def __init__(self, size: int, count: int = 3, kind: int = 8) -> None:
         self.tag = ctypes.create_string_buffer(b"Convolution")
@@ -123,13 +123,13 @@ class Written:
 
 
 @pytest.mark.parametrize("size", [72, 88, 104, 120])
-def test_events_are_read_whatever_their_size(size):
+def test_events_of_any_known_size_are_read(size):
     assert litert_profile._events(Written(size), ctypes.c_void_p()) == [[8, "Convolution", 4, 70]] * 3
 
 
 @pytest.mark.parametrize(
     "library", [Written(512), Written(104, count=0), Written(104, kind=1)], ids=["too large", "none", "of no op"]
 )
-def test_events_of_another_form_are_refused(library):
+def test_events_of_an_unknown_format_are_refused(library):
     with pytest.raises(ValueError, match="event"):
         litert_profile._events(library, ctypes.c_void_p())

@@ -1,5 +1,5 @@
-"""Census: what a model file holds, as plain rows, whatever its format. Standard library only: the command line
-renders it where neither NumPy nor a framework is loaded."""
+"""Census: the contents of a model file as plain rows, for both formats. Standard library only: the command line renders
+it without NumPy or a framework."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Use = Literal["weight", "activation", "fused"]
 FLOATS = ("float32", "float16", "float64", "bfloat16")
 QUANTIZED = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2")
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "CAST", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast")
-# They read a tensor's shape and none of its values.
+# These ops read a tensor's shape but none of its values.
 _SHAPE_READERS = ("SHAPE", "RANK", "Shape", "Size")
 BITS = {
     "float64": 64, "int64": 64, "uint64": 64, "complex64": 64, "complex128": 128, "float32": 32, "int32": 32, "uint32": 32,
@@ -29,11 +29,11 @@ LIMITS = {
 }  # fmt: skip
 # An int8 channel whose largest weight is below 16 of 127 steps has lost three of its seven bits.
 WEAK_PEAK = 16
-WRITE_AS_ONE = "write the model as one file, its tensors inside"
+WRITE_AS_ONE = "write the model as one file that contains its tensors"
 
 
 class Malformed(ValueError):
-    """The file contradicts itself or its format; the message says where, `fix` what to do."""
+    """The file contradicts itself or its format; the message says where, and `fix` says what to do."""
 
     def __init__(self, message: str, *, fix: str = "export it or copy it again") -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True)
 class Grid:
-    """real = (q - zero_point) * scale. scales: how many there are; scale and zero_point are the first's."""
+    """real = (q - zero_point) * scale. scales: their number; scale and zero_point are the first ones."""
 
     scale: float
     zero_point: int
@@ -51,7 +51,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Tensor:
-    """bytes: what it holds, and for a constant what it takes in the file."""
+    """bytes: the size of its elements; for a constant, its size in the file."""
 
     name: str
     shape: tuple[int, ...]
@@ -61,7 +61,7 @@ class Tensor:
     grid: Grid | None = None
 
     def real_range(self) -> tuple[float, float] | None:
-        """What the grid can say, in real numbers; None without one."""
+        """The real numbers that the grid covers; None without one."""
         if self.grid is None or self.dtype not in LIMITS:
             return None
         low, high = LIMITS[self.dtype]
@@ -100,7 +100,7 @@ class Bound:
 class Op:
     """reads, writes: indices of the activations it really touches (an ONNX int8 op: the tensors before DQ and after Q).
 
-    macs None: this kind of op multiplies, and how much is not known here.
+    macs is None for a type of op that multiplies but is not counted here.
     """
 
     name: str
@@ -118,7 +118,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Census:
-    """ops in execution order. inputs, outputs: indices of tensors. notes: what this reading left out or assumed."""
+    """ops in execution order. inputs, outputs: indices of tensors. notes: what was left out or assumed."""
 
     format: Literal["tflite", "onnx"]
     ops: tuple[Op, ...]
@@ -139,10 +139,10 @@ def tensor_bytes(shape: Sequence[int], dtype: str) -> int:
 
 
 def precision_of(kind: str, reads: Iterable[str], writes: Iterable[str], kernel: str | None) -> Precision:
-    """What an op computes in, from the types of its activations and of its kernel.
+    """The precision that an op computes in, from the types of its activations and of its kernel.
 
-    hybrid: float activations, integer weights. convert: changes the type and computes nothing. index: no values, but
-    shapes, positions or truths.
+    hybrid: float activations, integer weights. convert: changes the type and computes nothing. index: shapes, positions
+    or booleans instead of values.
 
     >>> precision_of("CONV_2D", ["int8"], ["int8"], "int8"), precision_of("Gemm", ["float32"], ["float32"], "int8")
     ('int8', 'hybrid')
@@ -153,7 +153,7 @@ def precision_of(kind: str, reads: Iterable[str], writes: Iterable[str], kernel:
     if kind in CONVERSIONS and floats:
         return "convert"
     if not found or kind in _SHAPE_READERS:
-        # ONNX's own shape inference knows no types behind ONNX Runtime's ops; the ops' names say what they work on.
+        # ONNX's shape inference knows no types after ONNX Runtime's own ops; the names of the ops show their types.
         return "int8" if kind.startswith(("QLinear", "QGemm")) else "index"
     if len(floats) < len(found) and not (read and read[0] in FLOATS):
         return "int16" if any(dtype.endswith("int16") for dtype in found) else "int8"
@@ -186,12 +186,12 @@ def channel_use(peaks: Sequence[int]) -> tuple[int, int, tuple[int, int] | None]
 
 
 _LARGEST_SCALE = 3.5e38  # float32's
-# Far beyond any image net; within it, bytes and MACs are numbers that a float holds and a person reads.
+# Far beyond any image net; below it, bytes and MACs are exact in a float and readable.
 _MOST_AXES, _MOST_ELEMENTS = 16, 2**48
 
 
 def checked_shape(name: str, sizes: Iterable[int]) -> tuple[int, ...]:
-    """The shape of a tensor as a file states it. Raises Malformed for one that no memory could hold."""
+    """The shape of a tensor as a file states it. Raises Malformed for one that does not fit into any memory."""
     shape = tuple(int(size) for size in sizes)
     if any(size < 0 for size in shape):
         raise Malformed(f"tensor {name!r} has the shape {list(shape)[:_MOST_AXES]}")
@@ -203,7 +203,7 @@ def checked_shape(name: str, sizes: Iterable[int]) -> tuple[int, ...]:
 
 
 def make_grid(scales: Sequence[float], zero_points: Sequence[int]) -> Grid | None:
-    """None without scales, or when one is not a positive float32: there is no grid then."""
+    """None without scales, or if one is not a positive float32: then there is no grid."""
     if not len(scales) or not all(0 < scale <= _LARGEST_SCALE for scale in scales):
         return None
     return Grid(float(scales[0]), int(zero_points[0]) if len(zero_points) else 0, len(scales))

@@ -1,4 +1,4 @@
-"""Findings: what follows from a census. Pure, standard library only.
+"""Findings: conclusions from a census. Pure functions, standard library only.
 
 Which ops compute in float, which ranges waste their grid, which channels use little of theirs, how much memory the
 activations need. `findings` puts all of it into rows for JSON and tables.
@@ -30,7 +30,7 @@ from edgetl.formats.read.records import (
 # A calibrated range ends where the activation's values end; half a grid below 0 is TFMOT's [-6, 6] at a ReLU6. A quarter
 # is between the two: no estimator gives that.
 MUCH_WASTE = 0.25
-# Ops whose output must have their input's grid (TFLite's quantization specification): a range may be theirs.
+# Ops whose output must have their input's grid (TFLite's quantization specification): a range may come from them.
 _SAME_SCALE = ("CONCATENATION", "PAD", "PADV2", "MAX_POOL_2D", "AVERAGE_POOL_2D", "Concat", "Pad", "MaxPool", "AveragePool")  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def wastes(census: Census) -> list[Waste]:
 
 
 def _sides(census: Census, *, grids: bool = False) -> tuple[list[bool], list[bool]]:
-    """For each op: whether a quantized op is before it, and whether one is after it. grids: Quantize and Dequantize count, too."""
+    """For each op: whether a quantized op is before it, and whether one is after it. grids: Quantize and Dequantize count as well."""
     counts = [computes_on_integers(op) or (grids and op.part == "convert") for op in census.ops]
     maker = {index: position for position, op in enumerate(census.ops) for index in op.writes}
     before, after = [False] * len(census.ops), [False] * len(census.ops)
@@ -128,7 +128,7 @@ def _place(before: bool, after: bool) -> Place:
 
 
 def float_islands(census: Census) -> list[Island]:
-    """Runs of float ops in a file that has tensors on grids; none in a float file."""
+    """Runs of float ops in a file that has quantized tensors; empty for a float file."""
     if not any(computes_on_integers(op) or op.part == "convert" for op in census.ops):
         return []
     before, after = _sides(census, grids=True)
@@ -164,7 +164,7 @@ def float_islands(census: Census) -> list[Island]:
 def conversions(census: Census) -> list[ConversionRow]:
     """Quantize and Dequantize ops that run: where they are and between which types they convert.
 
-    A change of grid (int8 to int8) computes on integers; it is listed because it costs a pass over the tensor.
+    A change of grid (int8 to int8) computes on integers; it is listed because it takes a pass over the tensor.
     """
     before, after = _sides(census)
     rows: list[ConversionRow] = []
@@ -222,7 +222,7 @@ def integer_share(census: Census) -> float | None:
 
 
 def kind_of(census: Census) -> str:
-    """What the file is, in a few words."""
+    """A description of the file's quantization in a few words."""
     quantized = [op for op in census.ops if computes_on_integers(op)]
     floats = [op for op in census.ops if computes_on_floats(op)]
     kernels = {op.kernel.dtype for op in floats if op.kernel is not None}
@@ -352,7 +352,7 @@ def _endpoint(tensor: Tensor) -> EndpointRow:
 
 
 def findings(census: Census) -> Findings:
-    """Everything that a census says about its file."""
+    """All findings of a census."""
     peak = peak_memory(census)
     dtypes = [tensor.dtype for tensor in census.tensors]
     return {

@@ -1,9 +1,10 @@
-"""Read an ONNX file into a census. The protobuf alone; data in other files is refused, never looked for.
+"""Read an ONNX file into a census. Only the protobuf is read: a model with data in other files is
+refused.
 
-In the QDQ form quantization is written around an op: DequantizeLinear before, QuantizeLinear after. An op counts as
-int8 when all its activations and weights come from the one and its result goes to the other; a Relu or Clip between is
-part of it only if the grid ends where the activation would, for only then can a runtime drop it. The tensors in
-between are "fused": no runtime that takes the op has them.
+In the QDQ form, quantization is written around an op: DequantizeLinear before it, QuantizeLinear after it. An op counts as
+int8 if all its activations and weights come from the first and its result goes to the second. A Relu or Clip in between is
+part of it only if the grid ends where the activation would, because only then can a runtime remove it. The tensors in
+between are "fused": a runtime that fuses the op never computes them.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from edgetl.formats.read.onnx_graph import Links, external_data
 from edgetl.formats.read.onnx_shapes import tensor_types
 from edgetl.formats.read.tflite_file import biases_at_limits, channel_peaks
 
-# What a protobuf that parses and lies about its shapes, types or attributes runs into.
+# The exceptions for a protobuf that parses but has wrong shapes, types or attributes.
 DAMAGE = (ValueError, IndexError, KeyError, TypeError, OverflowError, AttributeError, RecursionError)
-# Op -> where its data, kernel and bias are, and the kernel's axis of output channels.
+# Op -> the inputs with its data, kernel and bias, and the kernel's axis of output channels.
 KERNELS = {
     "Conv": (0, 1, 2, 0),
     "ConvTranspose": (0, 1, 2, 1),
@@ -71,7 +72,7 @@ _MOST = 200_000
 
 
 def read_onnx(data: bytes) -> Census:
-    """The census of the main graph. Raises Malformed for what is not an ONNX model, contradicts itself or lacks its data."""
+    """The census of the main graph. Raises Malformed for a file that is not an ONNX model, contradicts itself or has no data."""
     try:
         model = onnx.ModelProto.FromString(data)
     except DecodeError as error:
@@ -83,7 +84,9 @@ def read_onnx(data: bytes) -> Census:
     outside = external_data(model)
     if outside:
         more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
-        raise Malformed(f"tensor {outside[0][0]!r}{more} lies in another file, {outside[0][1]!r}", fix=WRITE_AS_ONE)
+        raise Malformed(
+            f"tensor {outside[0][0]!r}{more} is stored in another file, {outside[0][1]!r}", fix=WRITE_AS_ONE
+        )
     try:
         return _Reader(model).census()
     except Malformed:
@@ -170,13 +173,13 @@ class _Reader:
             zero = self.array(node.input[2]) if len(node.input) > 2 and node.input[2] else None
             name = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
             zeros = zero.ravel().tolist() if zero is not None and zero.dtype.kind in "iu" else []
-            with np.errstate(invalid="ignore"):  # a NaN is make_grid's to refuse
+            with np.errstate(invalid="ignore"):  # make_grid refuses a NaN
                 made = make_grid(scale.astype(np.float64).ravel().tolist(), zeros)
             if made is None:
                 self.notes.append(f"the scale of {printable(name)} is not a positive number")
             else:
                 self.grids[name] = made
-        # What only moves values has one grid on both sides: so the grid of an integer input is found behind a Transpose.
+        # Ops that only move values have the same grid on both sides, so an integer input has the grid after its Transpose.
         moving = [node for node in self.graph.node if node.op_type in _MOVES and node.input and node.output]
         for node in (*moving, *reversed(moving)):
             sources = node.input if node.op_type == "Concat" else node.input[:1]
@@ -203,7 +206,7 @@ class _Reader:
         )  # fmt: skip
 
     def _activation_after(self, node: Any) -> Any:
-        """The Relu or Clip behind an op whose work the grid does anyway; None when there is none."""
+        """The Relu or Clip after an op that the grid makes redundant; None if there is none."""
         readers = self.links.readers.get(node.output[0], [])
         if len(readers) != 1 or node.output[0] in self.links.outputs or node.op_type in ("Relu", "Clip"):
             return None
@@ -220,7 +223,7 @@ class _Reader:
         return after if fits else None
 
     def _range_after(self, name: str) -> tuple[float, float, float] | None:
-        """low, high and step of the grid that a real tensor is put on."""
+        """low, high and step of the grid that a float tensor is quantized on."""
         made = self.graph.node[self.links.readers[name][0]].output[0]
         grid, dtype = self.grids.get(made), self.dtype(made)
         if grid is None or dtype not in LIMITS:
@@ -229,7 +232,7 @@ class _Reader:
         return low, high, grid.scale
 
     def _bound_of(self, node: Any) -> tuple[float | None, float | None] | None:
-        """What an activation node lets through; None for other nodes and for limits that are not constants."""
+        """The limits of an activation node; None for other nodes and for limits that are not constants."""
         if node.op_type == "Relu":
             return 0.0, None
         if node.op_type != "Clip":
@@ -282,7 +285,7 @@ class _Reader:
         )
 
     def _is_fused(self, position: int, node: Any) -> bool:
-        """A Q or DQ that only int8 ops are behind or before."""
+        """Whether a Q or DQ has only int8 ops after or before it."""
         if node.op_type == "DequantizeLinear":
             readers = self.links.readers.get(node.output[0], [])
             return (
@@ -344,7 +347,7 @@ class _Reader:
         return Kernel(printable(stored), dtype, size, channels, (grid or 0) if dtype in QUANTIZED else 0, *use)
 
     def _kernel_grid(self, node: Any, where: int) -> tuple[int | None, int]:
-        """How many scales a kernel has, and its (first) zero point."""
+        """The number of scales of a kernel, and its (first) zero point."""
         made = self.links.maker.get(node.input[where])
         source = self.graph.node[made] if made is not None else node
         scale_at, zero_at = (1, 2) if made is not None else (where + 1, where + 2)

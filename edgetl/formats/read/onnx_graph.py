@@ -1,4 +1,5 @@
-"""The wiring of an ONNX graph: who makes and who reads a tensor, what is constant, and what lies outside the file."""
+"""The wiring of an ONNX graph: which node writes or reads a tensor, which tensors are constant, and which are stored in
+other files."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from edgetl.formats.read.census import Malformed
 
 
 class Links:
-    """maker, readers: tensor name -> positions of nodes. constants: name -> what the file stores for it. constant: names
-    that follow from constants alone. folded: positions of the nodes that make those."""
+    """maker, readers: tensor name -> positions of nodes. constants: name -> the value in the file. constant: names of tensors
+    that depend on constants alone. folded: positions of the nodes that compute those."""
 
     def __init__(self, graph: Any) -> None:
         self.graph = graph
@@ -33,7 +34,7 @@ class Links:
                 self.constant.update(node.output)
             for name in node.output:
                 if name in self.maker:
-                    raise Malformed(f"tensor {printable(name)!r} is made twice")
+                    raise Malformed(f"tensor {printable(name)!r} is written twice")
                 if name:
                     self.maker[name] = position
             for attribute in node.attribute:
@@ -41,15 +42,15 @@ class Links:
                     self.constants[node.output[0]] = attribute.t
 
     def maker_type(self, name: str) -> str:
-        """The op that makes a tensor; "" for inputs and constants."""
+        """The op that writes a tensor; "" for inputs and constants."""
         return self.graph.node[self.maker[name]].op_type if name in self.maker else ""
 
     def raw(self, name: str) -> str:
-        """The tensor before a DequantizeLinear, else the tensor itself."""
+        """The tensor before a DequantizeLinear; otherwise the tensor itself."""
         return self.graph.node[self.maker[name]].input[0] if self.maker_type(name) == "DequantizeLinear" else name
 
     def stored(self, name: str) -> str | None:
-        """The stored constant that a constant tensor comes from, through Q, DQ and other folded nodes; None if none."""
+        """The stored constant that a constant tensor comes from, through Q, DQ and other folded nodes; None if there is none."""
         for _ in range(len(self.graph.node) + 1):
             if name in self.constants:
                 return name

@@ -1,5 +1,5 @@
-"""Shapes and types of every tensor of an ONNX model: what the file says, what onnx infers, and behind ONNX Runtime's
-own integer ops, which onnx does not know, what their definitions say (onnxruntime's docs/ContribOperators.md)."""
+"""Shapes and types of every tensor of an ONNX model: stated in the file, inferred by onnx, or, after ONNX Runtime's own
+integer ops, which onnx does not know, from their definitions (onnxruntime's docs/ContribOperators.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgetl.formats.read.census import checked_shape
 Shape = tuple[int, ...]
 # Inference reads the values of small constants only (a Reshape's shape, a Pad's pads); the rest is weights.
 _SMALL = 1024
-# A round goes from one such op to the next on a path; 200 are more than nets have, and bound a hostile one.
+# Each round reaches the next such op on a path. 200 is more than real nets need, and limits a hostile one.
 _ROUNDS = 200
 
 
@@ -46,7 +46,7 @@ def tensor_types(model: Any) -> tuple[dict[str, tuple[Shape | None, int]], list[
 
 
 def _skeleton(model: Any) -> Any:
-    """The model without its weights: large initializers become inputs of their shape and type."""
+    """The model without its weights: large initializers become inputs of the same shape and type."""
     bare = onnx.ModelProto()
     bare.ir_version = model.ir_version
     bare.opset_import.extend(model.opset_import)
@@ -83,7 +83,7 @@ def _declared(model: Any, symbols: set[str]) -> dict[str, tuple[Shape | None, in
 
 
 def _add_own(graph: Any, found: dict[str, tuple[Shape | None, int]]) -> bool:
-    """Write down the outputs of ONNX Runtime's ops whose inputs are known. Whether there were any."""
+    """Add the outputs of ONNX Runtime's ops whose inputs are known. Returns whether there were any."""
     added = False
     for node in graph.node:
         if node.domain != "com.microsoft" or not node.output or found.get(node.output[0], (None, 0))[0] is not None:

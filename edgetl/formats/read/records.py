@@ -1,4 +1,4 @@
-"""What a model file contains, as types of the JSON that `edgetl inspect --json` prints. Light."""
+"""Types of the JSON that `edgetl inspect --json` prints about a model file. Light."""
 
 from __future__ import annotations
 
@@ -154,6 +154,15 @@ class LeftOp(TypedDict):
 
     type: str
     op: str
+
+
+class InputGrid(TypedDict):
+    """The type of a model's input. scale, zero_point: of an integer type; real = (q - zero_point) * scale. A scale of 0.0 in
+    a file without a bundle means that the file has none."""
+
+    dtype: str
+    scale: NotRequired[float]
+    zero_point: NotRequired[int]
 
 
 class RuntimeRow(TypedDict):

@@ -1,7 +1,7 @@
-"""Read a TFLite file into a census. Neither TensorFlow nor a LiteRT interpreter: the flatbuffer alone.
+"""Read a TFLite file into a census. It reads the flatbuffer itself, without TensorFlow or a LiteRT interpreter.
 
-Layouts of kernels as LiteRT's schema and kernels have them. Every index is checked before it is followed; what the
-generated reader itself throws at damage is in DAMAGE.
+Layouts of kernels are those of LiteRT's schema and kernels. Every index is checked before it is used; the exceptions of
+the generated reader for a damaged file are in DAMAGE.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ from edgetl.formats.read.census import (
     tensor_bytes,
 )
 
-# What unpacking a flatbuffer whose offsets, lengths or types lie runs into.
+# The exceptions when a flatbuffer with wrong offsets, lengths or types is unpacked.
 DAMAGE = (struct.error, ValueError, IndexError, KeyError, TypeError, OverflowError, AttributeError, RecursionError)
 _DTYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-_OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-# Where an op has its data, kernel and bias, and the kernel's axis of output channels.
+_OPERATORS: dict[int, str] = {
+    value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")
+}
+# Op -> the inputs with its data, kernel and bias, and the kernel's axis of output channels.
 _KERNELS = {
     "CONV_2D": (0, 1, 2, 0),
     "DEPTHWISE_CONV_2D": (0, 1, 2, 3),
@@ -44,7 +46,7 @@ _KERNELS = {
     "TRANSPOSE_CONV": (2, 1, 3, 0),
     "CONV_3D": (0, 1, 2, 4),
 }
-# These multiply too, in ways this census does not count.
+# These ops multiply too, but the census does not count them.
 _UNCOUNTED = {
     "LSTM", "RNN", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN",
     "BIDIRECTIONAL_SEQUENCE_RNN", "CONV_3D_TRANSPOSE", "STABLEHLO_CONVOLUTION", "STABLEHLO_DOT_GENERAL", "CUSTOM",
@@ -60,7 +62,7 @@ _MOST = 200_000
 
 
 def read_tflite(data: bytes) -> Census:
-    """The census of the first subgraph. Raises Malformed for what is not a TFLite file or contradicts itself."""
+    """The census of the first subgraph. Raises Malformed for a file that is not a TFLite file or contradicts itself."""
     if data[4:8] != b"TFL3":
         raise Malformed("it does not carry TFLite's identifier TFL3 at byte 4")
     try:
@@ -84,14 +86,14 @@ class _Reader:
         self.notes: list[str] = []
         self.buffers = [self._buffer(index) for index in range(len(self.model.buffers or []))]
         self.constant = [self._is_constant(tensor) for tensor in self.raw]
-        # A tensor made of constants alone (float16 weights behind DEQUANTIZE) -> the constant it comes from.
+        # A tensor that depends on constants alone (float16 weights behind DEQUANTIZE) -> the constant it comes from.
         self.source = {index: index for index, constant in enumerate(self.constant) if constant}
 
     def _buffer(self, index: int) -> Any:
         buffer = self.model.buffers[index]
         if buffer.offset > 1:  # files over 2 GB keep buffers after the flatbuffer
             if buffer.offset + buffer.size > len(self.data):
-                raise Malformed(f"buffer {index} ends behind the file's end")
+                raise Malformed(f"buffer {index} ends after the end of the file")
             return np.frombuffer(self.data, np.uint8, buffer.size, buffer.offset)
         return buffer.data if buffer.data is not None and len(buffer.data) else None
 
@@ -101,9 +103,9 @@ class _Reader:
                 f"tensor {printable(tensor.name or b'')!r} names buffer {tensor.buffer} of {len(self.buffers)}"
             )
         if tensor.type not in _DTYPES:
-            raise Malformed(f"tensor {printable(tensor.name or b'')!r} has type {tensor.type}, which there is not")
+            raise Malformed(f"tensor {printable(tensor.name or b'')!r} has type {tensor.type}, which does not exist")
         if tensor.externalBuffer:
-            raise Malformed(f"tensor {printable(tensor.name or b'')!r} lies in another file", fix=WRITE_AS_ONE)
+            raise Malformed(f"tensor {printable(tensor.name or b'')!r} is stored in another file", fix=WRITE_AS_ONE)
         return bool(self.buffers) and self.buffers[tensor.buffer] is not None
 
     def _tensor(self, index: int, seen: set[int]) -> Tensor:
@@ -115,7 +117,7 @@ class _Reader:
             held = len(self.buffers[raw.buffer])
             if size != held and raw.sparsity is None and dtype not in ("string", "resource", "variant"):
                 raise Malformed(f"tensor {name!r} is {size} bytes by its shape and type, and its buffer holds {held}")
-            # Tensors may share a buffer: the file has it once.
+            # Tensors may share a buffer; its bytes count once.
             size = 0 if raw.buffer in seen else held
             seen.add(raw.buffer)
         made = raw.quantization
@@ -154,14 +156,14 @@ class _Reader:
             raise Malformed("it has no output")
         touched = {index for op in ops for index in (*op.reads, *op.writes)} | set(ends[0]) | set(ends[1])
         tensors = tuple(
-            # What a folded op makes is no tensor of a photo's, and its source is counted already.
+            # A folded op's output does not depend on the photo, and its source is already counted.
             tensor if self.constant[index] or index in touched else _unused(tensor)
             for index, tensor in enumerate(self.tensors)
         )
         return Census("tflite", ops, tensors, tuple(ends[0]), tuple(ends[1]), self._metadata(), tuple(self.notes))
 
     def _code(self, code: Any) -> str:
-        # Ops beyond 126 are in builtinCode; files older than it have the other field alone.
+        # Ops beyond 126 are in builtinCode; older files have only the deprecated field.
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
         if number not in _OPERATORS:
             raise Malformed(f"it uses op {number}, which this edgetl's LiteRT schema does not know")
@@ -173,7 +175,7 @@ class _Reader:
     def _indices(self, indices: Any, who: str) -> list[int]:
         found = [int(index) for index in (indices if indices is not None else ())]
         if any(not -1 <= index < len(self.raw) for index in found):
-            raise Malformed(f"{who} names a tensor outside the {len(self.raw)} there are")
+            raise Malformed(f"{who} names a tensor outside the {len(self.raw)} of the file")
         return found
 
     def _op(self, kind: str, raw: Any, inputs: list[int], outputs: list[int], folded: bool) -> Op:
@@ -191,7 +193,7 @@ class _Reader:
             precision,
             part,
             0 if folded else macs,
-            # Positions and shapes (the pads of a PAD) are no weights.
+            # Positions and shapes (the pads of a PAD) are not weights.
             sum(self.tensors[index].bytes for index in constants if kernel or self.tensors[index].dtype not in ("int32", "int64")) * (not folded),
             reads,
             () if folded else tuple(outputs),
@@ -293,7 +295,7 @@ def _attached(data: bytes) -> dict[str, int]:
 
 
 def channel_peaks(values: np.ndarray, axis: int) -> list[int]:
-    """max|value| of each index along an axis: what a weight channel uses of its grid."""
+    """max|value| of each index along an axis: the part of its grid that a weight channel uses."""
     if not values.size:
         return []
     if values.ndim <= axis:
@@ -303,6 +305,6 @@ def channel_peaks(values: np.ndarray, axis: int) -> list[int]:
 
 
 def biases_at_limits(bias: np.ndarray) -> int:
-    """How many int32 biases sit at the end of their range: cut off, as a rule."""
+    """How many int32 biases are at the limits of their range, which usually means that they were clipped."""
     limits = np.iinfo(np.int32)
     return int(np.count_nonzero((bias == limits.max) | (bias == limits.min)))

@@ -1,1 +1,1 @@
-"""Model files written: TFLite and ONNX."""
+"""Writers of model files: TFLite and ONNX."""

@@ -1,9 +1,10 @@
-"""The same integers in a form that runs faster: what both int8 writers do to a graph before they write it.
+"""Rewrite a quantized graph into an equal one that runs faster. Both int8 writers do this first.
 
-The first convolution goes over quarters of the image. Kernels for many channels (8 or 16 at a time) stand mostly idle over three. Space to depth, which makes 2 x 2 pixels one
-of 12 channels, turns a convolution of stride 2 into one of stride 1 with a kernel of half the size; zeros fill it up
-where the old kernel's size or padding is odd. Measured on one thread: DenseNet121's 7 x 7 at 224 px in LiteRT 0.94 ms
-before, 0.57 after; a 3 x 3 gains in ONNX Runtime (MobileNetV2 1.0 2.24 to 2.05 ms as a whole), not in LiteRT.
+The first convolution is computed at half the resolution. Kernels that process 8 or 16 channels at a time are mostly idle
+with three. Space to depth turns 2 x 2 pixels into one pixel of 12 channels, and a convolution of stride 2 into one of stride
+1 with a kernel of half the size; zeros fill the kernel where its original size or padding is odd. Measured on one thread:
+DenseNet121's 7 x 7 at 224 px takes 0.57 instead of 0.94 ms in LiteRT; a 3 x 3 is faster in ONNX Runtime (MobileNetV2 1.0 as
+a whole: 2.05 instead of 2.24 ms), but not in LiteRT.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def over_quarters(
     graph: Graph, integers: Mapping[str, Quantized], float_nodes: Collection[str], *, from_size: int
 ) -> tuple[Graph, dict[str, Quantized]]:
     """The graph with space_to_depth, pad and a convolution of stride 1 in place of the first convolution (and of a padding
-    before it), and their integers; unchanged where the net begins otherwise or the kernel is smaller than from_size."""
+    before it), and their integers; unchanged if the net starts with something else or the kernel is smaller than from_size."""
     grids = dict(integers)
     begin = _beginning(graph)
     if begin is None or begin.conv.name in float_nodes or grids[begin.conv.name].bits != 8:
@@ -50,7 +51,7 @@ def over_quarters(
 
 @dataclass(frozen=True)
 class _Beginning:
-    """A convolution of stride 2 that alone reads the image. padded_before: rows above, columns left of it."""
+    """A convolution of stride 2 that is the only reader of the image. padded_before: rows above and columns left of it."""
 
     conv: Node
     pad: Node | None
@@ -83,11 +84,11 @@ def _only_reader(graph: Graph, node: Node) -> Node | None:
 def _moved(
     kernel: np.ndarray, before: tuple[int, int], units: tuple[int, int], out: tuple[int, ...]
 ) -> tuple[np.ndarray, list[list[int]]]:
-    """The kernel over quarters and the padding in units of two pixels. kernel: int8 [h, w, in, out]; before: pixels of
+    """The kernel at half the resolution, and the padding in units of two pixels. kernel: int8 [h, w, in, out]; before: pixels of
     padding above and left; units: of the image; out: positions of the output."""
     sizes, pads, first = [], [], []
     for axis in (0, 1):
-        # An odd padding begins in the middle of a unit: one row of zeros makes it even.
+        # An odd padding starts in the middle of a unit; one row of zeros makes it even.
         odd = before[axis] % 2
         size, begin = -(-(kernel.shape[axis] + odd) // 2), (before[axis] + odd) // 2
         first.append(odd)
@@ -101,10 +102,10 @@ def _moved(
 
 
 def averaging(node: Node) -> dict[str, Any]:
-    """Integers of the depthwise convolution that an average_pool without padding is: every weight 1 / window.
+    """Integers of the depthwise convolution that equals an average_pool without padding: every weight is 1 / window.
 
-    Only without padding, for padding does not count in an average and the divisor changes at the border. The integer is 64,
-    so that for a window of 2 x 2 the scale is 1 / 256, exact in float32: XNNPACK and ONNX Runtime then round a tie alike.
+    Only without padding, because an average does not count padding, so the divisor changes at the border. The integer is 64,
+    so that for a window of 2 x 2 the scale is 1 / 256, exact in float32: XNNPACK and ONNX Runtime then round ties alike.
     """
     (height, width), channels = node.attributes["size"], node.shape[-1]
     return {

@@ -1,4 +1,4 @@
-"""The float32 ONNX file: tf2onnx on the folded graph, fixed names and shapes."""
+"""The float32 ONNX file: tf2onnx on the folded graph, with fixed names and shapes."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
 """The integer ONNX file (QDQ), written from the same integers as the integer TFLite file.
 
 Every tensor is followed by QuantizeLinear and DequantizeLinear with the TFLite file's scale and zero point; weights are
-stored as int8 with a scale per output channel and biases as int32, so nothing is left for ONNX Runtime to quantize anew.
-Activations are written as uint8, every zero point 128 higher: the same grid, the same real numbers. ONNX Runtime on x86
+stored as int8 with one scale per output channel and biases as int32, so that ONNX Runtime has nothing left to quantize.
+Activations are written as uint8 with zero points 128 higher: the same grid and the same real numbers. ONNX Runtime on x86
 has fused kernels for uint8 activations with int8 weights, and rewrites int8 activations only where one op reads them:
-int8 left 16 of 53 convolutions of MobileNetV2 in float. It also makes the input the photo's own bytes.
+with int8, 16 of 53 convolutions of MobileNetV2 stayed in float. With uint8 the input is also the photo's own bytes.
 
-A fused ReLU needs no node where the tensor's range begins at 0 (and ends at or below 6): the grid saturates where the
-ReLU would. A tensor that shares its grid with others that go below 0 (DenseNet's first convolution, through the pooling
-with the concatenation behind it) has a Clip on the integers.
+A fused ReLU needs no node if the tensor's range starts at 0 (and ends at or below 6): the grid saturates where the
+ReLU would. A tensor that shares its grid with others that go below 0 (DenseNet's first convolution shares one, through the
+pooling, with the concatenation after it) has a Clip on the integers.
 
-With 16-bit activations (int16, symmetric: no range begins at 0) ReLUs are nodes and biases are float: ONNX has no int64
+With 16-bit activations (int16, symmetric: no range starts at 0), ReLUs are nodes and biases are float: ONNX has no int64
 DequantizeLinear, and ONNX Runtime computes such a net in float between its grids.
 """
 
@@ -57,7 +57,7 @@ class _Writer:
         return self.grids[name]
 
     def _quantize(self, real: str, node: Node) -> None:
-        """The node's tensor on its grid, its activation applied."""
+        """The node's tensor on its grid, with its activation applied."""
         name, grid = node.name, self.integers[node.name]
         if grid.bits == 16:
             self.node("QuantizeLinear", [self._activated(node, real), *self.grid(name)], f"{name}/grid")
@@ -76,19 +76,19 @@ class _Writer:
         return self.node("DequantizeLinear", [f"{name}/grid", *self.grid(name)], f"{name}/real/{len(self.nodes)}")
 
     def source(self, node: Node, position: int = 0) -> str:
-        """What a node reads, as real numbers: off the grid, or straight from a node in float by another one."""
+        """The real numbers that a node reads: dequantized, or directly from a float node if the reader is one too."""
         name = node.inputs[position]
         if node.name not in self.float_nodes:
             return self.dequantize(name)
         if name in self.reals:
             return self.reals[name]
-        # A Clip that cuts off nothing: ONNX Runtime quantizes float weights that stand between DequantizeLinear and
-        # QuantizeLinear by itself, to 8 bits and per tensor. A dense layer left in float came out as a QLinearConv.
+        # A Clip that cuts off nothing: by default, ONNX Runtime quantizes float weights between DequantizeLinear and
+        # QuantizeLinear, to 8 bits and per tensor. A dense layer left in float came out as a QLinearConv.
         limits = [self.constant(f"{node.name}/{end}", getattr(np.finfo(np.float32), end)) for end in ("min", "max")]
         return self.node("Clip", [self.dequantize(name), *limits], f"{node.name}/read")
 
     def result(self, node: Node, real: str) -> None:
-        """Put what a node made on its grid, if anything reads it there."""
+        """Quantize a node's output on its grid, if anything reads it there."""
         if node.name in self.float_nodes:
             self.reals[node.name] = real = self._activated(node, real)
             readers = [other.name for other in self.graph.nodes if node.name in other.inputs]
@@ -147,7 +147,7 @@ def write_onnx_int8(
 ) -> Any:
     """The model: input `image` uint8 [1, h, w, 3], the TFLite file's int8 plus 128; output `probabilities` float32.
 
-    float_nodes: names of nodes with kernels that stay in float32. opset: 21 at least is taken for 16-bit activations.
+    float_nodes: names of nodes with kernels that stay in float32. opset: raised to 21 for 16-bit activations.
     """
     graph, integers = over_quarters(graph, integers, float_nodes, from_size=3)
     graph = _with_paddings_fused(graph)
@@ -157,7 +157,7 @@ def write_onnx_int8(
         writer.node("Transpose", ["image"], f"{source.name}/grid", perm=[0, 3, 1, 2])
     for node in graph.nodes[1:]:
         real = _OPERATORS[node.op](writer, node)
-        if real is not None:  # else it wrote the integers itself
+        if real is not None:  # otherwise it wrote the integers itself
             writer.result(node, real)
     logits = graph.output
     classes = logits.shape[-1]
@@ -174,7 +174,7 @@ def write_onnx_int8(
     probabilities = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, classes])
     body = helper.make_graph(writer.nodes, "classifier", [image], [probabilities], writer.initializers)
     wide = any(grid.bits == 16 for grid in integers.values())
-    # IR version 8 came with opset 17: the oldest runtimes that know the operators also know the file. int16 grids came
+    # IR version 8 came with opset 17: every runtime that knows the operators also knows the file format. int16 grids came
     # with opset 21 and IR version 10.
     model = helper.make_model(
         body,
@@ -199,8 +199,8 @@ def _activation_limits(node: Node, grid: Quantized) -> tuple[int, int]:
 
 
 def _with_paddings_fused(graph: Graph) -> Graph:
-    """Each padding put into the convolution, or after a ReLU the max pooling, that alone reads it: one op less to run.
-    "explicit" is the padding it then has. A max pooling fills with less than any number: after a ReLU, 0 is that."""
+    """Move each padding into the convolution, or after a ReLU the max pooling, that is its only reader: one op less to run.
+    Its padding is then "explicit". A max pooling pads with the smallest number, which after a ReLU is 0."""
     fused: dict[str, Node] = {}
     nodes = []
     for node in graph.nodes:
@@ -300,7 +300,7 @@ def _pad(writer: _Writer, node: Node) -> str | None:
     pads = writer.constant(f"{node.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
     if writer.integers[node.name].bits == 16:
         return writer.node("Pad", [writer.source(node), pads], f"{node.name}/real")
-    # On the integers, with the step that is 0: ONNX Runtime leaves a Pad of dequantized numbers in float.
+    # On the integers, padded with the zero point: ONNX Runtime leaves a Pad of dequantized numbers in float.
     _, zero_point = writer.grid(node.name)
     writer.node("Pad", [f"{node.inputs[0]}/grid", pads, zero_point], f"{node.name}/grid")
     return None
@@ -319,8 +319,8 @@ def _pool(writer: _Writer, node: Node) -> str:
 
 
 def _space_to_depth(writer: _Writer, node: Node) -> None:
-    """Two rows apart, then beside each other: a Transpose of five axes takes twice the time. On the image's bytes, and in
-    place of the input's own Transpose."""
+    """Space to depth in two steps, rows and then columns: a Transpose of five axes takes twice the time. On the image's
+    bytes, and in place of the input's Transpose."""
     _, height, width, channels = node.shape
     pair = channels // 2
     shapes = {
@@ -345,9 +345,7 @@ def _average_pool(writer: _Writer, node: Node) -> str:
     if node.attributes["padding"] != "valid" or own.bits != 8:
         return _pool(writer, node)
     writer.integers[node.name] = replace(own, **averaging(node))
-    kernel = np.zeros(
-        (*node.attributes["size"], node.shape[-1], 1), np.float32
-    )  # its shape; the integers are what counts
+    kernel = np.zeros((*node.attributes["size"], node.shape[-1], 1), np.float32)  # its shape; only the integers matter
     return _conv(writer, replace(node, op="depthwise", kernel=kernel))
 
 

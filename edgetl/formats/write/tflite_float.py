@@ -25,7 +25,7 @@ def probabilities_function(graph: Graph) -> Any:
 
 def write_tflite_float(graph: Graph, *, precision: str, description: str, metadata: Mapping[str, bytes]) -> bytes:
     """The file's bytes. precision: "float32"; "float16" (weights at half size, computed in float32 on CPUs); "dynamic"
-    (int8 weights, activations quantized on the fly by each run's own range)."""
+    (int8 weights; activations quantized at run time, by the range in each run)."""
     function, model = probabilities_function(graph)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
     if precision != "float32":
@@ -36,7 +36,7 @@ def write_tflite_float(graph: Graph, *, precision: str, description: str, metada
 
 
 def _named(data: bytes, description: str, metadata: Mapping[str, bytes]) -> bytes:
-    """The same model with `image` and `probabilities` as tensor names, its description and metadata buffers."""
+    """The same model with the tensor names `image` and `probabilities`, a description and metadata buffers."""
     model = schema.ModelT.InitFromPackedBuf(data)
     subgraph = model.subgraphs[0]
     subgraph.tensors[subgraph.inputs[0]].name = b"image"

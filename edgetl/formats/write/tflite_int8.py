@@ -1,6 +1,6 @@
-"""The integer TFLite file, written from the graph's integers: no converter decides a scale behind our back.
+"""The integer TFLite file, written from the graph's integers: no converter chooses a scale.
 
-Follows LiteRT's schema (tensorflow/compiler/mlir/lite/schema/schema.fbs) and its quantization specification: int8, or
+It follows LiteRT's schema (tensorflow/compiler/mlir/lite/schema/schema.fbs) and its quantization specification: int8, or
 int16 activations with int8 weights; single layers may stay in float32 between DEQUANTIZE and QUANTIZE.
 """
 
@@ -31,7 +31,7 @@ _KINDS = {
     "int64": schema.TensorType.INT64,
     "float32": schema.TensorType.FLOAT32,
 }
-# Each op's version in which it takes int8, int16 and float32
+# The version of each op that accepts int8, int16 and float32
 # (tensorflow/compiler/mlir/lite/tools/versioning/op_version.cc).
 _VERSIONS = {
     "CONV_2D": {"int8": 3, "int16": 4, "float32": 1},
@@ -90,7 +90,7 @@ class _Writer:
         return len(self.tensors) - 1
 
     def operator(self, name: str, inputs: list[int], output: int, kind: int, options: Any, takes: str = "") -> None:
-        """takes: the type that decides the op's version; that of the net's activations when it is not given."""
+        """takes: the type that determines the op's version; by default that of the net's activations."""
         code = (name, takes or self.activations)
         if code not in self.codes:
             self.codes.append(code)
@@ -101,7 +101,7 @@ class _Writer:
         self.operators.append(operator)
 
     def image(self) -> int:
-        """The input tensor: int8, whatever comes after."""
+        """The input tensor: int8, whatever type the activations have."""
         source = self.graph.input
         grid = self.integers[source.name]
         image = self.tensor("image", source.shape, "int8", grid.scale, grid.zero_point)
@@ -116,7 +116,7 @@ class _Writer:
         self.operator("QUANTIZE", [source], output, schema.BuiltinOptions.QuantizeOptions, schema.QuantizeOptionsT())
 
     def source(self, node: Node, position: int = 0) -> int:
-        """The tensor that a node reads: on the grid, or real numbers for a node that stays in float."""
+        """The tensor that a node reads: integers, or real numbers for a node that stays in float."""
         name = node.inputs[position]
         if node.name not in self.float_nodes:
             if name not in self._grids:
@@ -131,7 +131,7 @@ class _Writer:
         return self._reals[name]
 
     def result(self, node: Node) -> int:
-        """The tensor that a node makes."""
+        """The tensor that a node writes."""
         if node.name in self.float_nodes:
             self._reals[node.name] = self.tensor(f"{node.name}/real", node.shape, "float32", None)
             return self._reals[node.name]
@@ -177,7 +177,7 @@ def write_tflite_int8(
     metadata: Mapping[str, bytes],
 ) -> bytes:
     """The file's bytes: input `image` int8 [1, h, w, 3]; output `probabilities` [1, classes], int8 at 1/256 and -128, or
-    int16 at 1/32768 where activations have 16 bits.
+    int16 at 1/32768 if activations have 16 bits.
 
     float_nodes: names of nodes with kernels that stay in float32. metadata: name -> bytes, kept in the model's metadata
     buffers.
@@ -265,8 +265,8 @@ def _add(writer: _Writer, node: Node) -> None:
 
 
 def _relu(writer: _Writer, node: Node) -> None:
-    """An addition of zero with the ReLU fused into it. XNNPACK takes no int8 RELU: six of them in a chain of 18 other
-    ops made seven delegated parts of one and took 11.3 ms instead of 0.4; as additions they took 0.03 ms together."""
+    """An addition of zero with the ReLU fused into it. XNNPACK does not run int8 RELU: six of them in a chain of 18
+    other ops split one delegated part into seven and took 11.3 ms instead of 0.4; as additions they took 0.03 ms together."""
     scale = writer.integers[node.inputs[0]].scale
     nothing = np.zeros(1, writer.activations)
     zero = writer.tensor(f"{node.name}/zero", (1,), writer.activations, scale, data=nothing)
@@ -274,7 +274,7 @@ def _relu(writer: _Writer, node: Node) -> None:
 
 
 def _shift(writer: _Writer, node: Node) -> None:
-    """An addition of constants. In four dimensions: XNNPACK took 2% longer over DenseNet121 with them in one."""
+    """An addition of constants, which have four dimensions: with one, XNNPACK took 2% longer for DenseNet121."""
     own = writer.integers[node.name]
     assert own.bias is not None and own.bias_grid is not None
     shape = (1,) * (len(node.shape) - 1) + own.bias.shape
@@ -321,8 +321,8 @@ def _pool(writer: _Writer, node: Node) -> None:
 
 
 def _average_pool(writer: _Writer, node: Node) -> None:
-    """A depthwise convolution: XNNPACK takes no int8 AVERAGE_POOL_2D. DenseNet121 has three: at 224 px on one thread 14.1 ms
-    with them, 12.3 without, each the best of 80 on a busy machine."""
+    """A depthwise convolution, because XNNPACK does not run int8 AVERAGE_POOL_2D. DenseNet121 has three of them: at 224 px on
+    one thread it takes 14.1 ms with them and 12.3 without, each the best of 80 runs on a busy machine."""
     if node.attributes["padding"] != "valid" or writer.activations != "int8":
         _pool(writer, node)
         return

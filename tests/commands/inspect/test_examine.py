@@ -145,7 +145,7 @@ def model_with(place: str) -> Any:
 
 @pytest.mark.parametrize("place", ["initializer", "attribute", "subgraph"])
 def test_external_data_is_refused_wherever_it_hides(place):
-    with pytest.raises(Malformed, match=r"'planted'.* lies in another file, 'secrets.bin\\\\x1b\[2J'"):
+    with pytest.raises(Malformed, match=r"'planted'.* is stored in another file, 'secrets.bin\\\\x1b\[2J'"):
         read_onnx(model_with(place).SerializeToString())
 
 
@@ -153,7 +153,7 @@ def test_external_data_is_refused_wherever_it_hides(place):
 def test_external_data_is_never_opened(tmp_path):
     os.mkfifo(tmp_path / "secrets.bin\x1b[2J")  # who opens it waits forever
     path = make(tmp_path, "outside.onnx", model_with("initializer").SerializeToString())
-    with pytest.raises(DataError, match="lies in another file") as caught:
+    with pytest.raises(DataError, match="is stored in another file") as caught:
         examine(path, timeout_s=30)
     assert "one file" in caught.value.fix
 

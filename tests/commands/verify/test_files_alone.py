@@ -72,12 +72,12 @@ def test_classes_come_from_the_file_from_beside_it_or_from_the_folders(planted, 
     planted.write_net(tmp_path / "none.onnx", weights, labels=None)
     found = verify(tmp_path, photos, "none.onnx", diagnose=False)
     assert top1(found)["none.onnx@ort-cpu"] < 0.5
-    assert "folders, by name" in " ".join(found["notes"])
+    assert "folders, sorted by name" in " ".join(found["notes"])
     assert found["data"]["classes"] == sorted(planted.CLASSES)
     # Beside a file that tells its classes, in the order of that one.
     found = verify(tmp_path, photos, "none.onnx", "inside.onnx")
     assert top1(found)["none.onnx@ort-cpu"] == 1.0
-    assert "none.onnx: classes: those of inside.onnx, in its order: no labels came with the file." in found["notes"]
+    assert "none.onnx: classes: those of inside.onnx, in its order: the file came without labels." in found["notes"]
 
 
 def test_two_files_with_their_outputs_in_another_order_are_compared_by_name(planted, photos, weights, tmp_path):
@@ -141,11 +141,11 @@ def test_a_net_of_other_classes_than_the_photos_is_an_error(planted, photos, wei
     with pytest.raises(DataError, match="five.onnx has 5 outputs per photo"):
         verify(tmp_path, photos, "five.onnx")
     planted.write_net(tmp_path / "five.onnx", (matrix[:, :5], bias[:5]), labels=planted.CLASSES)
-    with pytest.raises(DataError, match=r"(?s)five.onnx gives 5 figures.*metadata, are 7"):
+    with pytest.raises(DataError, match=r"(?s)five.onnx has 5 outputs.*it has 7 labels.*metadata"):
         verify(tmp_path, photos, "five.onnx")
     planted.write_net(tmp_path / "all.onnx", weights)
     planted.write_net(tmp_path / "others.onnx", weights, labels=[f"{label}s" for label in planted.CLASSES])
-    with pytest.raises(DataError, match="tell apart other classes"):
+    with pytest.raises(DataError, match="have different classes"):
         verify(tmp_path, photos, "all.onnx", "others.onnx")
     with pytest.raises(DataError, match="the model does not know this class"):
         verify(tmp_path, photos, "others.onnx")

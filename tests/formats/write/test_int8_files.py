@@ -50,7 +50,7 @@ def test_one_layers_swapped_weights_are_caught_and_the_layer_is_named(net: Net) 
     right = layer.get_weights()
     try:
         layer.set_weights([right[0][..., ::-1], *right[1:]])
-        with pytest.raises(TrainingError, match=rf"the first to differ, by .* made of .*\b{layer.name}\b"):
+        with pytest.raises(TrainingError, match=rf"the first to differ, by .* made from .*\b{layer.name}\b"):
             check_folded(net.model, net.graph, net.images[:4])
     finally:
         layer.set_weights(right)
