@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from edgetl.bundle.files import LARGEST_REPORT_BYTES, as_built, read_report
+from edgetl.bundle.records import BundleInput
 from edgetl.core.errors import DataError
 from edgetl.core.store import file_sha256
 from edgetl.core.words import printable
-from edgetl.formats.read.records import InputGrid
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class BundleFile:
     format: str
     precision: str
     ships: bool
-    input: InputGrid
+    input: BundleInput
     recorded: Mapping[str, tuple[float, int]]
 
 
@@ -130,7 +130,7 @@ def _file(row: Mapping[str, Any]) -> BundleFile:
     stated = row["input"]
     if stated["dtype"] not in ("float32", "int8", "uint8"):
         raise ValueError(f"{name} takes {stated['dtype']!r}")
-    grid: InputGrid = {"dtype": stated["dtype"]}
+    grid: BundleInput = {"name": printable(str(stated.get("name", ""))), "dtype": stated["dtype"]}
     if grid["dtype"] != "float32":
         grid |= {"scale": float(stated["scale"]), "zero_point": int(stated["zero_point"])}
     recorded = {

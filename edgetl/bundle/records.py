@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
+from edgetl.formats.read.records import InputGrid
+
+
+class BundleInput(InputGrid):
+    """The input of a bundle's file. name: of the tensor."""
+
+    name: NotRequired[str]
+
+
 TensorKind = Literal["float32", "int8"]
 
 

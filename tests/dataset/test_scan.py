@@ -77,7 +77,7 @@ def test_a_bad_file_is_named_with_why_and_fix(kind, make_folder, check):
     assert caught.value.exit_code == EXIT_DATA == 4
     assert f"- {photos}/cats/bad.jpg\n" in str(caught.value)
     assert "--skip-bad" in str(caught.value)
-    assert "1 thing to mend" in str(caught.value)
+    assert "1 problem" in str(caught.value)
 
 
 def test_every_bad_file_is_in_one_message(make_folder, check):
@@ -85,7 +85,7 @@ def test_every_bad_file_is_in_one_message(make_folder, check):
     for number, (data, _) in enumerate(BAD_FILES.values()):
         (photos / "dogs" / f"bad-{number}.jpg").write_bytes(data)
     (photos / "cats" / "nowhere.jpg").symlink_to(photos / "gone")
-    with pytest.raises(DataError, match=f"{len(BAD_FILES) + 1} things to mend") as caught:
+    with pytest.raises(DataError, match=f"{len(BAD_FILES) + 1} problems") as caught:
         check(photos)
     message = str(caught.value)
     assert all(f"- {photos}/dogs/bad-{number}.jpg\n      why: " in message for number in range(len(BAD_FILES)))
@@ -163,7 +163,7 @@ def test_the_smallest_accepted_class_is_the_size_that_the_message_asks_for(make_
 def test_bad_files_and_bad_classes_are_reported_together(skip_bad, make_folder, check):
     photos = make_folder({"cats": 10, "dogs": 10, "birds": 2})
     (photos / "dogs" / "bad.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match="2 things to mend") as caught:
+    with pytest.raises(DataError, match="2 problems") as caught:
         check(photos, skip_bad=skip_bad)
     assert "dogs/bad.jpg" in str(caught.value) and "class birds" in str(caught.value)
 

@@ -174,10 +174,10 @@ def _refuse(listing: Listing, offenders: Sequence[Offender], *, skippable: bool)
     lines = "\n".join(
         f"  - {offender.what}\n      why: {offender.why}\n      fix: {offender.fix}" for offender in offenders
     )
-    count = f"{len(offenders)} thing{'s' if len(offenders) > 1 else ''}"
+    count = f"{len(offenders)} problem{'s' if len(offenders) > 1 else ''}"
     raise DataError(
-        f"{listing.source} cannot be used as it is: {count} to fix.\n{lines}",
-        fix="fix them, or go on without the bad photos: --skip-bad"
+        f"{listing.source} cannot be used as it is: {count}.\n{lines}",
+        fix="solve them, or go on without the bad photos: --skip-bad"
         if skippable
-        else "fix them: these are faults of the data set, --skip-bad does not help",
+        else "solve them: these are faults of the data set, --skip-bad does not help",
     )
