@@ -24,7 +24,8 @@ ORDER = (
     ("bundle", "runtimes", "training"),
     ("backbones", "formats"),
     ("console", "quantization", "tasks"),
-    ("dataset", "graph", "measure", "verdicts"),
+    ("verdicts",),
+    ("dataset", "graph", "measure"),
     ("core",),
 )
 LEVEL = {room: level for level, rooms in enumerate(reversed(ORDER)) for room in rooms}

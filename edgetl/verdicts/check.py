@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from edgetl.core.errors import EXIT_ACCURACY, EXIT_LATENCY_OR_SIZE, EXIT_NOT_PROVEN, EXIT_OK
 from edgetl.core.stats import paired_drop_interval, photos_for_drop, photos_for_share, share_interval
+from edgetl.measure.records import ParityPair
 
 Status = Literal["pass", "fail", "inconclusive", "unmeasured"]
 
@@ -84,9 +85,7 @@ def verdict(limit: float, interval: tuple[float, float]) -> Status:
 
 
 # Rows of measure.parity come as mappings: verdicts and measure are on one level and do not import each other.
-def drop_check(
-    subject: str, limit_pp: float, pair: Mapping[str, Any], *, reference: str = "the float student"
-) -> Check:
+def drop_check(subject: str, limit_pp: float, pair: ParityPair, *, reference: str = "the float student") -> Check:
     """The top-1 drop of a pair from measure.parity, in percentage points, with Agresti and Min's interval.
 
     reference: the pair's `a` in words.
@@ -102,7 +101,7 @@ def drop_check(
     return Check("top1_drop_pp", subject, limit_pp, 100 * (lost - gained) / n, interval, status, reason)
 
 
-def output_step_of(pair: Mapping[str, Any]) -> str:
+def output_step_of(pair: ParityPair) -> str:
     """The step that a row of measure.parity counts differences in; an int8 softmax's where the row has none.
 
     >>> output_step_of({"output_step": 1 / 32768}), output_step_of({"output_step": 0.0037}), output_step_of({})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from edgetl.measure.records import ParityPair
 from edgetl.verdicts.check import Check, exact_check, output_step_of, share_check
 
 # Float files compute what Keras computes, except for the order of additions: 1e-6 per layer, some fifty layers. Half
@@ -21,7 +21,7 @@ _PAST_2_STEPS = 0.01
 _MOST_STEPS = 8.0
 
 
-def parity_checks(pair: Mapping[str, Any], precision_of: Mapping[str, str]) -> list[Check]:
+def parity_checks(pair: ParityPair, precision_of: Mapping[str, str]) -> list[Check]:
     """The checks of one pair from measure.parity with its names a and b. precision_of: file -> precision; b is a file."""
     a, b = pair["a"].removeprefix("models/"), pair["b"].removeprefix("models/")
     subject, file, other = f"{a} = {b}", b.split("@")[0], a.split("@")[0]
