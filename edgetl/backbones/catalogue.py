@@ -98,7 +98,7 @@ def canonical(backbone: str) -> str:
         raise ValueError(f"the width multiplier must be in (0, {FAMILIES[name].widest:g}]")
     if "e" in str(float(width)):
         raise ValueError(
-            f"the width multiplier {width} is too small: layers have their least number of channels far above it"
+            f"the width multiplier {width} is too small: all layers already have their minimum number of channels at larger values"
         )
     return f"{name}-{float(width)}"
 

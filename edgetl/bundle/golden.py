@@ -100,9 +100,13 @@ def replay_golden(
                 recorded = row["probabilities"].get(name)
                 if recorded is not None:
                     found = probabilities_of(name, session, stored["float32"][None], n_classes)[0]
-                    apart = float(np.abs(found - np.array(recorded, np.float64)).max())
+                    expected = np.asarray(recorded, np.float64)
+                    # A comparison with NaN would pass, and NumPy would repeat a single number for every class.
+                    if expected.shape != found.shape or not np.isfinite(expected).all():
+                        raise ValueError(f"the probabilities of {row['photo']} are not {n_classes} finite numbers")
+                    apart = float(np.abs(found - expected).max())
                     furthest[name] = max(furthest[name] or 0.0, apart)
-    except (KeyError, TypeError, AttributeError, *decode.DECODE_ERRORS) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, *decode.DECODE_ERRORS) as error:
         raise DataError(
             "golden/ cannot be replayed.",
             why=f"{type(error).__name__}: {error}"[:300],

@@ -10,6 +10,7 @@ import typer
 
 from edgetl.console.options import JsonOption
 from edgetl.console.output import print_json, stdout
+from edgetl.core.errors import UsageError
 from edgetl.core.words import human_bytes, of_threads
 
 if TYPE_CHECKING:
@@ -61,8 +62,20 @@ def targets_check(
     """Check target files and name every fault."""
     from edgetl.targets.target import read_target, shipped_targets
 
+    faults: list[UsageError] = []
     for path in files or list(shipped_targets().values()):
-        stdout().print(f"{read_target(path).name}: valid")
+        try:
+            stdout().print(f"{read_target(path).name}: valid")
+        except UsageError as fault:
+            faults.append(fault)
+    if len(faults) > 1:
+        raise UsageError(
+            f"{len(faults)} target files are not valid.",
+            why="\n       ".join(f"{fault.what} {fault.why}" for fault in faults),
+            fix=faults[0].fix,
+        )
+    if faults:
+        raise faults[0]
 
 
 def targets_table(targets: Sequence[Target]) -> Table:

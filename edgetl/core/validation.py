@@ -50,7 +50,7 @@ def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
         else:
             given = fault.get("input")
             shown = f", given {given!r}" if isinstance(given, str | int | float | bool) else ""
-            # Of our own checks the error itself, without pydantic's "Value error, " before it.
+            # For our own checks, show only the error, without pydantic's "Value error, " before it.
             message = fault.get("ctx", {}).get("error", fault["msg"])
-            lines.append(f"{where or 'the file'}: {message}{shown}")
+            lines.append(f"{where}: {message}{shown}" if where else f"{message}{shown}")
     return "\n       ".join(lines)

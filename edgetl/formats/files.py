@@ -7,7 +7,7 @@ from edgetl.core.errors import DataError
 FORMATS = {".tflite": "TFLite", ".onnx": "ONNX"}
 # Flatbuffers and protobufs are limited to 2 GiB; data that they refer to in other files is not read.
 LARGEST_BYTES = 2**31
-COPY_AGAIN = "export it or copy it again"
+COPY_AGAIN = "export the file again, or copy it again"
 
 
 def check_there(path: Path, name: str) -> None:

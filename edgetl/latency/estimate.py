@@ -236,8 +236,8 @@ def _notes(evidence: Evidence, asked: Conditions, said: Prediction, target: Targ
         there = sum(row.conditions.precision == asked.precision for row in evidence.rows)
         unknown = math.exp(_HALF_NORMAL * math.hypot(scales.precision, scales.precision_chip))
         notes.append(
-            f"no {asked.precision} latency of this device is published, {there or 'none'} of others: a factor of up to "
-            f"{unknown:.2g} between float and {asked.precision} is unknown"
+            f"no {asked.precision} latency is published for this device, and {there or 'none'} for others: the ratio of "
+            f"{asked.precision} to float may be off by a factor of up to {unknown:.2g}"
         )
     if not any(row.conditions.runtime == asked.runtime for row in evidence.rows):
         unknown = math.exp(_HALF_NORMAL * math.hypot(scales.runtime, scales.runtime_chip))
@@ -260,11 +260,12 @@ def _notes(evidence: Evidence, asked: Conditions, said: Prediction, target: Targ
         f"series on idle devices; heat and other load are not included"
     )
     rows, chips, within = evidence.tested(said.level)
-    alike = f"estimated from nothing nearer than {NEAREST[said.level]}, as here"
+    nearest = NEAREST[said.level]
     notes.append(
-        f"of the {rows} published latencies ({chips} chip{'' if chips == 1 else 's'}) that can be {alike}, {within} are within such an interval"
+        f"test of the method: {rows} published latencies ({chips} chip{'' if chips == 1 else 's'}) were estimated from nothing "
+        f"nearer than {nearest}, as here; {within} of them are within such an interval"
         if rows
-        else f"no published latency can be {alike}: whether such intervals are wide enough was not tested"
+        else f"no published latency can be estimated from nothing nearer than {nearest}: whether such intervals are wide enough was not tested"
     )
     if target.device.match == "*":
         notes.append("no published device is known to be this machine: measure instead, as `edgetl build` does")

@@ -59,13 +59,13 @@ def roofline(ops: Iterable[Work], peak: Mapping[str, float | None]) -> Roofline:
         compute += computing
         memory += moving
     lacking = [
-        f"no peak is published for {precision}: {macs} MACs take no time in these figures"
+        f"no peak is published for {precision}: the time of {macs} MACs is not included"
         for precision, macs in without.items()
     ]
     if not bandwidth:
-        lacking.append("no memory bandwidth is published: moving takes no time in these figures")
+        lacking.append("no memory bandwidth is published: the time of memory transfers is not included")
     if uncounted:
-        lacking.append(f"{uncounted} ops with an unknown number of MACs take no computing time")
+        lacking.append(f"{uncounted} ops with an unknown number of MACs are not included in the computing time")
     if not bandwidth and not counted:
         return Roofline(None, None, None, tuple(lacking))
     return Roofline(

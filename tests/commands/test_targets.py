@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from edgetl.commands.app import app
+from edgetl.core.errors import UsageError
 from edgetl.targets.target import shipped_targets
 from tests.commands.typed import run, run_json
 
@@ -26,3 +31,12 @@ def test_targets_show_prints_what_the_file_says(name: str) -> None:
 
 def test_targets_check_reads_all_shipped_targets_by_default() -> None:
     assert run("targets", "check").splitlines() == [f"{name}: valid" for name in shipped_targets()]
+
+
+def test_every_faulty_file_is_named_in_one_message(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.toml").write_text(f'name = "{name}"\n')
+    result = CliRunner().invoke(app, ["targets", "check", str(tmp_path / "first.toml"), str(tmp_path / "second.toml")])
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.what == "2 target files are not valid."
+    assert "first.toml" in result.exception.why and "second.toml" in result.exception.why

@@ -36,7 +36,7 @@ def test_a_person_reads_the_interval_the_evidence_and_the_verdict_in_eighty_colu
     said = " ".join(done.stdout.split())
     assert "p90 at most 50 ms" in said and "net.tflite litert-cpu" in said and "net.onnx ort-cpu" in said
     assert "3 published rows of the same chip" in said and "google/XNNPACK README.md at 0085ae3" in said
-    assert "no int8 latency of this device is published" in said and "(90% interval)" in said
+    assert "no int8 latency is published for this device" in said and "(90% interval)" in said
     assert "ops that take most of the time in net." in said and "% similar" in said
 
 

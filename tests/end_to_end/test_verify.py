@@ -243,7 +243,7 @@ def test_photos_that_the_bundle_was_built_from_are_told(work):
         work / "bundle" / "report.json", lambda report: report["dataset"].update(fingerprint=found["fingerprint"])
     )
     assert verify(work)["data"]["trained_on"]
-    assert "most of them trained it" in " ".join(command(work).stdout.split())
+    assert "most of them were used for training" in " ".join(command(work).stdout.split())
 
 
 # --- a bundle that was changed -----------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def promise_another_file(bundle: Path) -> None:
             lambda bundle: edit_json(
                 bundle / "contract.json", lambda contract: contract["input"].update(layout="NCHW")
             ),
-            "layout: not what edgetl writes",
+            "layout: different from what edgetl writes",
         ),
         (
             lambda bundle: edit_json(
@@ -323,8 +323,8 @@ def test_classes_the_bundle_does_not_know_and_classes_without_photos_are_one_mes
     (work / "photos" / "plum").mkdir()
     done = command(work)
     assert done.returncode == 4
-    assert "date: the bundle does not know this class" in done.stderr
-    assert "plum: the bundle does not know this class" in done.stderr
+    assert "date: not a class of the bundle" in done.stderr
+    assert "plum: not a class of the bundle" in done.stderr
     assert "fig: no photo of this class" in done.stderr
 
 
@@ -460,6 +460,34 @@ def test_a_file_larger_than_its_target_allows_is_exit_code_7(work):
         ("model_bytes", "student.int8.tflite"),
         ("model_bytes", "student.int8.onnx"),
     }
+
+
+@pytest.mark.parametrize("damage", [float("nan"), float("inf"), 0.5], ids=["NaN", "infinity", "one number"])
+def test_golden_answers_that_are_no_numbers_never_pass(work, damage):
+    """A comparison with NaN fails nothing, and NumPy repeats one number for every class."""
+
+    def spoil(index: Any) -> None:
+        for row in index["photos"]:
+            for name, values in row["probabilities"].items():
+                row["probabilities"][name] = damage if damage == 0.5 else [damage] * len(values)
+
+    edit_json(work / "bundle" / "golden" / "golden.json", spoil)
+    with pytest.raises(DataError, match="golden/ cannot be replayed"):
+        verify(work)
+
+
+def test_a_file_that_gives_its_recorded_answers_is_not_called_replaced(work):
+    """Photos prepared in another way are not the bundle's fault."""
+    for photo in (work / "photos").rglob("*.png"):
+        with Image.open(photo) as image:
+            red, green, blue = image.convert("RGB").split()
+        Image.merge("RGB", (blue, green, red)).save(photo)
+    done = command(work)
+    assert done.returncode == 6, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "With BGR, it is right on" in said
+    assert "neither it nor contract.json was changed" in said and "was replaced" not in said
+    assert "fix: check how these photos were prepared" in said
 
 
 # --- what cannot be measured -------------------------------------------------------------------------------------------

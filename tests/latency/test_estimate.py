@@ -57,7 +57,7 @@ def test_what_nobody_published_widens_the_interval_and_is_said():
     as_published, int8, other_runtime = made(floats), made(), made(runtime="ort-cpu")
     assert width(as_published) < width(int8) < width(other_runtime)
     assert not any("left open" in note for note in as_published.notes)
-    assert any("no int8 latency of this device is published" in note for note in int8.notes)
+    assert any("no int8 latency is published for this device" in note for note in int8.notes)
     assert any("no latency with ort-cpu is published" in note for note in other_runtime.notes)
 
 
@@ -87,7 +87,10 @@ def test_an_interval_says_how_many_published_latencies_tried_it_and_that_none_di
     }
     [pi], [gpu] = tried["pi"], tried["jetson"]
     of, within = map(
-        int, re.fullmatch(r"of the (\d+) published .* as here, (\d+) are within such an interval", pi).groups()
+        int,
+        re.fullmatch(
+            r"test of the method: (\d+) published .* as here; (\d+) of them are within such an interval", pi
+        ).groups(),
     )
     assert 0.9 * of <= within <= of
     assert gpu.startswith(

@@ -48,7 +48,7 @@ BAD_VALUES = {
     "a whole data set for tests": ({"dataset": {"test_fraction": 1.0}}, "dataset.test_fraction: .*less than 1"),
     "nothing left to train on": (
         {"dataset": {"test_fraction": 0.6, "validate_fraction": 0.4}},
-        "dataset: .*test_fraction are 1 together: nothing is left to train on",
+        "dataset: .*test_fraction add up to 1: no photos are left to train on",
     ),
     "no epochs": ({"distill": {"epochs": 0}}, "distill.epochs: .*greater than or equal to 1, given 0"),
     "a rate of nothing": ({"finetune": {"learning_rate": 0}}, "finetune.learning_rate: .*greater than 0"),
@@ -84,7 +84,7 @@ def test_every_backbone_can_be_teacher_and_student(backbone, role):
 @pytest.mark.parametrize("role", ["teacher", "student"])
 def test_xception_needs_more_pixels_than_the_others(role):
     recipe = {role: {"backbone": "xception"}, "dataset": {"input_size_px": 64}}
-    with pytest.raises(UsageError, match=rf"{role}.backbone 'xception': it needs an input of 96 pixels or more"):
+    with pytest.raises(UsageError, match=rf"{role}.backbone 'xception' needs an input of 96 pixels or more"):
         make_recipe(recipe)
     assert make_recipe({**recipe, "dataset": {"input_size_px": 96}})
     assert make_recipe({role: {"backbone": "vgg16"}, "dataset": {"input_size_px": 32}})

@@ -181,7 +181,8 @@ def _images(requested: str, bundle: Bundle | None, folder: Path | None) -> Image
         step = max(1, len(photos) // _MOST_PHOTOS)
         photos = photos[::step][:_MOST_PHOTOS]
     else:
-        photos = sorted((folder / "golden").glob("*.jpg")) if folder else []
+        golden = (folder / "golden").glob("*") if folder else ()
+        photos = sorted(file for file in golden if file.suffix.lower() in _PHOTO_SUFFIXES)
         if not photos:
             return {"kind": "random", "seed": 0}
     return {"kind": "photos", "paths": [str(photo.resolve()) for photo in photos], "contract": contract}

@@ -58,7 +58,7 @@ def estimate_built(folder: Path, models: Sequence[ModelFile], target: Target) ->
     """File name -> its estimate on the target's first runtime that opens it, or why there is none.
 
     models: rows of models.json. Only for files that ship, and only where latency has a limit and cannot be measured here. The
-    files are the build's own, so they are read in this process. Part of no cache key: it changes no artifact.
+    files are the build's own, so they are read in this process. Not in any cache key, because it changes no artifact.
     """
     made: dict[str, Estimate | str] = {}
     if target.is_this_machine() or target.budget.latency_p90_ms is None:

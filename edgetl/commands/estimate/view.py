@@ -91,7 +91,7 @@ def _table(models: list[EstimatedModel]) -> Table:
                 f"{made['bound_ms']:.2g}" if made["bound_ms"] is not None else "-",
                 Text(made["verdict"], style=_VERDICT_STYLE[made["verdict"]]),
             )
-    table.caption = "(90% interval); bound: no run is faster, by the published peaks"
+    table.caption = "(90% interval); bound: lower limit computed from the device's published peaks"
     table.caption_justify = "left"
     return table
 

@@ -3,7 +3,7 @@
     path,label                         one label per photo, or
     path,daisy,roses,tulips            one probability per class, in any order; an additional label column is ignored
 
-Mistakes that an app makes after the net are tried here as well (`after_the_net`): they look like preprocessing mistakes and are none.
+Mistakes that an app makes after the net are tried here as well (`after_the_net`): they look like preprocessing mistakes but are not.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def read_answers(file: Path, paths: Sequence[Path], root: Path, classes: Sequenc
         )
     if not found:
         raise DataError(
-            f"{printable(str(file), 4096)} answers none of the photos.",
+            f"{printable(str(file), 4096)} has no line for any of the photos.",
             why=f"{strangers} lines name photos that are not among those of --data",
             fix="name them by their paths below --data, such as roses/12.jpg",
         )
@@ -124,7 +124,7 @@ def _finder(paths: Sequence[Path], *roots: Path) -> Callable[[str], int | None]:
             ends[parts[-count:]].add(i)
 
     def find(name: str) -> int | None:
-        if not name:
+        if not name or "\0" in name:
             return None
         for root in roots:
             with_root = (root / name).resolve()

@@ -26,7 +26,7 @@ _GOLDEN_LIMITS = {"float32": 1e-3, "float16": 1e-3}
 _GOLDEN_STEP = 1 / 256
 # Both sides are float32 values read from decimal numbers: one step may come out as 1.0000001 of it.
 _ROUNDED = 1.0001
-# One file on two backends, of whose implementation nothing is known: the disagreement that a build allows between an integer file and Keras.
+# One file on two backends of unknown implementation: the disagreement that a build allows between an integer file and Keras.
 _BACKENDS_DISAGREEMENT = 0.02
 # A file without a bundle has no budget. A drop this far below the float file is worth a diagnosis: no quantization costs that much.
 OFF_PP = 5.0
@@ -184,7 +184,7 @@ def app_check(found: Diagnosis, limit: float) -> Check:
 
 
 def _recorded_check(file: Judged, backend: str, accuracy: Accuracy, limit_pp: float) -> list[Check]:
-    """Is accuracy as high as the build measured? The photos are others, so the figure is the certain part: the lower end of the interval of
+    """Is accuracy as high as the build measured? The photos differ, so the figure is the lower end of the interval of
     build minus now (Newcombe 1998)."""
     expected = expected_of(file, backend)
     if expected is None:

@@ -132,7 +132,7 @@ def diagnose(
 ) -> Found:
     """The mistakes that explain the expected answers.
 
-    judge: scores the figures of a way. enough: whether a way explains everything; None where nobody knows how good it should be, and
+    judge: scores the figures of a way. enough: whether a way explains everything; None if the expected accuracy is not known, and
     then pairs of mistakes are tried even if a single one helps. more: name -> a mistake made after the net, and what it turns the figures of
     the right way into.
 
@@ -192,13 +192,13 @@ def diagnose(
 
 
 def _share(scores: Scores) -> Share:
-    """Of photos answered as expected."""
+    """The share of photos answered as expected."""
     hits, n = int(scores.right.sum()), len(scores.right)
     return {"share": hits / n, "interval": list(share_interval(hits, n))}
 
 
 def _rows(base: Scores, scores: Mapping[str, Scores], *, times: int = 0) -> list[TriedWay]:
-    """One row per way. times: how many ways were tried, for Bonferroni's correction; 0 for as many as there are scores."""
+    """One row per way. times: how many ways were tried, for Bonferroni's correction; 0: the number of scores."""
     rows: list[TriedWay] = []
     for name, found in scores.items():
         gained, lost, p = against(base, found)
@@ -214,7 +214,7 @@ def _worth_it(base: Scores, found: Scores) -> bool:
 
 
 def _best(rows: Sequence[TriedWay], scores: Mapping[str, Scores]) -> str | None:
-    """Of the ways that are better, the one with the best scores; among equals, the most expected answers."""
+    """The best-scoring way among the better ones; among equals, the one with the most expected answers."""
     names = [row["name"] for row in rows if row["better"]]
     return max(names, key=lambda name: (float(scores[name].score.mean()), scores[name].right.mean()), default=None)
 

@@ -39,7 +39,7 @@ def _accuracy_lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
         )
         yield from _tie(names)
         if found["outcome"] == "partly":
-            yield "That explains a part of it: something else is wrong, too.", "yellow"
+            yield "This explains only a part of it; there is another cause.", "yellow"
         yield f"contract says: {found['contract']}", ""
         for wanted in found["wanted"]:
             yield f"file expects:  {wanted}", ""
@@ -58,6 +58,11 @@ def _accuracy_lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
             f"contract.json was changed after the build: golden/ was made with {made_with}, and contract.json says {found['contract']}.",
             _WRONG,
         )
+    elif made_with is not None and names and found.get("replays_golden"):
+        yield (
+            "The file gives the answers that the build recorded in golden/: neither it nor contract.json was changed.",
+            "",
+        )
     elif made_with is not None and names:
         yield "golden/ was made as contract.json says: so the model file was replaced, not the contract.", ""
     yield from _same(found)
@@ -68,6 +73,8 @@ def _accuracy_fix(found: Diagnosis) -> Iterator[tuple[str, str]]:
     names, made_with = found["names"], found["golden_made_with"]
     if found["outcome"] == "contract changed":
         yield "fix: take contract.json from the bundle as it was built.", "bold"
+    elif names and made_with is not None and found.get("replays_golden"):
+        yield "fix: check how these photos were prepared, and whether they show what their labels say.", "bold"
     elif names and made_with is not None:
         yield (
             "fix: take the file from the bundle as it was built; this one was made for another preprocessing.",
@@ -97,7 +104,7 @@ def _answers_lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
         )
         yield from _tie(names)
         if found["outcome"] == "partly":
-            yield "That explains a part of it: something else is wrong, too.", "yellow"
+            yield "This explains only a part of it; there is another cause.", "yellow"
         for fix in dict.fromkeys(found["mends"]):
             yield f"fix, in the app: {fix}.", "bold"
     elif found["outcome"] == "as it should be":
@@ -124,7 +131,7 @@ def _share(found: Share | None) -> str:
 
 def _tie(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     if len(names) > 1:
-        yield f"These cannot be told apart on these photos: {', '.join(names)}.", "yellow"
+        yield f"These photos cannot distinguish between {', '.join(names)}.", "yellow"
 
 
 def _count(found: Diagnosis) -> str:
@@ -135,6 +142,6 @@ def _count(found: Diagnosis) -> str:
 def _same(found: Diagnosis) -> Iterator[tuple[str, str]]:
     if found["same_here"]:
         yield (
-            f"Cannot be checked here, because it does not change these photos: {', '.join(found['same_here'])}.",
+            f"Not tested, because these mistakes do not change any of these photos: {', '.join(found['same_here'])}.",
             "dim",
         )

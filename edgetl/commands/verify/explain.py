@@ -36,11 +36,12 @@ def explain_accuracy(
     *,
     expected: Expected | None,
     golden: Path | None,
+    replays_golden: bool = False,
 ) -> Diagnosis:
     """What diagnosis.diagnose finds for a file, on some of the photos.
 
     expected: how accurate it should be; None where nobody measured it. golden: the bundle's golden vectors, whose tensors show how
-    they were made. Raises DataError.
+    they were made; replays_golden: whether the file gives their recorded answers. Raises DataError.
     """
     labels = photos.numbers(classes)
     chosen = stratified(labels, photos.digests, MOST_PHOTOS)
@@ -57,6 +58,7 @@ def explain_accuracy(
         )
     row = _in_words("accuracy", file, backend, found, golden)
     row["expected"] = expected
+    row["replays_golden"] = replays_golden
     return row
 
 

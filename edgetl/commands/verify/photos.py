@@ -104,7 +104,7 @@ def check_classes(classes: Sequence[str], found: Sequence[str], source: str, *, 
     Names are compared, not positions: the outputs of a bundle are in the order of its labels.txt, folders in alphabetical order.
     """
     known, seen = set(_numbers(classes)), {composed(label) for label in found}
-    lines = [f"  - {printable(label)}: {owner} does not know this class" for label in sorted(seen - known)]
+    lines = [f"  - {printable(label)}: not a class of {owner}" for label in sorted(seen - known)]
     lines += [f"  - {printable(label)}: no photo of this class" for label in sorted(known - seen)]
     if lines:
         raise DataError(

@@ -61,7 +61,7 @@ class Diagnosis(FoundRow):
     """What explains the answers of a file on a backend ("accuracy", with `expected`), or of an app ("answers", with the fields after it).
 
     contract: the contract's way in words; wanted: those of `names`. made_golden: whether each of them made golden/; golden_made_with: what made
-    it, None if unknown. answered: photos that the app answered; strangers: lines of its CSV that name no photo.
+    it, None if unknown. replays_golden: the file still gives the answers that the build recorded. answered: photos that the app answered; strangers: lines of its CSV that name no photo.
     """
 
     of: Literal["accuracy", "answers"]
@@ -71,6 +71,7 @@ class Diagnosis(FoundRow):
     wanted: list[str]
     made_golden: list[bool]
     golden_made_with: str | None
+    replays_golden: NotRequired[bool]
     expected: NotRequired[Expected | None]
     answered: NotRequired[int]
     strangers: NotRequired[int]
@@ -101,7 +102,7 @@ class Measured(TypedDict):
 
 
 class FileRow(TypedDict):
-    """One file. preprocessing: in words. origins: what of it was taken from where, for a file without a bundle."""
+    """One file. preprocessing: in words. origins: where each setting was read, for a file without a bundle."""
 
     name: str
     format: str
@@ -121,7 +122,7 @@ class LeftOut(TypedDict):
 
 class PhotosRow(TypedDict):
     """The photos. split: "test" where the data has such a split, otherwise "all". trained_on: the bundle was built from them, so most of
-    them trained it. classes: of files without a bundle."""
+    them were used for training. classes: of files without a bundle."""
 
     source: str
     split: str

@@ -1,4 +1,4 @@
-"""`edgetl verify`: a bundle's files, or files that come alone, on the user's photos, judged as a build judges them on its test
+"""`edgetl verify`: a bundle's files, or single files, on the user's photos, judged as a build judges them on its test
 photos; and what explains wrong answers. Light: photos and model files are opened by the modules that it imports late."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.commands.verify.checks import Judged, app_check, app_mistake_check
+from edgetl.commands.verify.checks import Judged, app_check, app_mistake_check, short
 from edgetl.commands.verify.photos import Photos, find_photos
 from edgetl.commands.verify.subject import Judgement, OfBundle, OfFiles, Subject
 from edgetl.core import machine
@@ -30,7 +30,7 @@ class Asked:
     """What the user wants to have verified, and how.
 
     photos: as for a build. backends: besides the default ones. max_drop_pp: None for the target's budget of a bundle, and for no
-    limit of files alone. diagnose: None for: where accuracy is off. answers: a CSV with an app's answers (commands/verify/answers.py).
+    limit of files alone. diagnose: None: only where accuracy is too low. answers: a CSV with an app's answers (commands/verify/answers.py).
     """
 
     photos: str
@@ -178,7 +178,7 @@ class _Cause:
     def find(
         self, judgement: Judgement, asked: Asked, app: Sequence[tuple[str, str]]
     ) -> tuple[list[Diagnosis], list[Check]]:
-        """(diagnoses of files that are off, and of the app; checks of the app). app: (file, backend) that it is compared with."""
+        """(diagnoses of files that are not accurate enough, and of the app; checks of the app). app: (file, backend) that it is compared with."""
         off = [] if asked.diagnose is False else judgement.off
         if not off and asked.answers is None:
             return [], []
@@ -198,7 +198,19 @@ class _Cause:
                 progress.note(f"trying the usual preprocessing mistakes on {name}, {backend}")
                 expected = judgement.expected[name]
                 subject = by_name[name], backend, self.photos, self.classes
-                found.append(explain_accuracy(*subject, progress, expected=expected, golden=self.golden))
+                replayed = [
+                    check for check in judgement.checks if check.metric == "golden" and check.measured is not None
+                ]
+                own = [check for check in replayed if check.subject == f"{short(name)}@{backend}"]
+                found.append(
+                    explain_accuracy(
+                        *subject,
+                        progress,
+                        expected=expected,
+                        golden=self.golden,
+                        replays_golden=bool(own) and all(check.status == "pass" for check in own),
+                    )
+                )
             for name, backend in app if answers is not None else ():
                 progress.note(f"trying the usual mistakes on {name}, {backend}, for the app's answers")
                 assert answers is not None

@@ -1,4 +1,4 @@
-"""What is verified: the files of a bundle, or files that come alone. They differ in what is known of them beforehand."""
+"""What is verified: the files of a bundle, or single files. They differ in what is known of them beforehand."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class OfBundle:
 
     @property
     def known_classes(self) -> tuple[str, ...] | None:
-        """In the order of the outputs."""
+        """Class names in the order of the outputs."""
         return self.bundle.classes
 
     @property
     def fingerprint(self) -> str:
-        """Of the photos that it was built from."""
+        """The fingerprint of the photos that the bundle was built from."""
         return self.bundle.fingerprint
 
     @property
@@ -150,7 +150,7 @@ class OfFiles:
 
     @property
     def known_classes(self) -> tuple[str, ...] | None:
-        """In the order of the outputs; None where no file names them."""
+        """Class names in the order of the outputs; None where no file names them."""
         return None if self._naming is None else self._naming.classes
 
     def with_photos(self, photos: Photos) -> tuple[Sequence[ModelFile], tuple[str, ...]]:
@@ -165,7 +165,7 @@ class OfFiles:
         return sorted(models, key=lambda model: model is not first), classes
 
     def judged(self, models: Sequence[ModelFile], backends: Sequence[str]) -> list[Judged]:
-        """The files as the checks need them: of their precision nothing is known."""
+        """The files as the checks need them: their precision is not known."""
         return [_judged(model, backends, "", False, {}) for model in models]
 
     def judge(
@@ -202,7 +202,7 @@ class OfFiles:
         return None
 
     def notes(self, models: Sequence[ModelFile]) -> list[str]:
-        """What was taken from where."""
+        """For each setting that was not known, where it was read."""
         return [
             f"{model.name}: {what}: {source}."
             for model in models

@@ -34,7 +34,7 @@ def print_verification(console: Console, found: Verification) -> None:
     if data["trained_on"]:
         console.print(
             Text(
-                "The bundle was built from these photos, and most of them trained it: the accuracy shown here is too high, and drops may be smaller than on new photos.",
+                "The bundle was built from these photos, and most of them were used for training: the accuracy shown here is too high, and drops may be smaller than on new photos.",
                 style="bold yellow",
             )
         )
@@ -169,7 +169,7 @@ def classes_table(name: str, row: VersionRow) -> Table:
     macro, ece = row["by_class"]["macro"], row["calibration"]
     table = _table(
         f"Classes{some}: {' on '.join(_of(name))}",
-        f"macro-F1 {percent(macro['f1'])} % ({' to '.join(map(percent, macro['f1_interval']))}); ECE {percent(ece['ece'])} % ({' to '.join(map(percent, ece['interval']))}); with this few photos up to {percent(ece['bias_at_most'])} of it may be chance",
+        f"macro-F1 {percent(macro['f1'])} % ({' to '.join(map(percent, macro['f1_interval']))}); ECE {percent(ece['ece'])} % ({' to '.join(map(percent, ece['interval']))}); with so few photos up to {percent(ece['bias_at_most'])} of it may be chance",
         ("class", "photos", "precision", "95%", "recall", "95%", "F1"),
     )
     for one in shown:

@@ -177,7 +177,7 @@ def _refuse(listing: Listing, offenders: Sequence[Offender], *, skippable: bool)
     count = f"{len(offenders)} problem{'s' if len(offenders) > 1 else ''}"
     raise DataError(
         f"{listing.source} cannot be used as it is: {count}.\n{lines}",
-        fix="solve them, or go on without the bad photos: --skip-bad"
+        fix="correct them, or leave out the bad photos with --skip-bad"
         if skippable
-        else "solve them: these are faults of the data set, --skip-bad does not help",
+        else "correct them: these are faults of the data set, --skip-bad does not help",
     )

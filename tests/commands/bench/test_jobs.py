@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetl.commands.bench.jobs import find_jobs
+from edgetl.commands.bench.jobs import _images, find_jobs
 from edgetl.core.errors import UsageError
 from edgetl.runtimes.catalogue import BACKENDS
 
@@ -53,3 +53,12 @@ def test_a_file_that_no_requested_backend_opens_names_the_backends_that_do(files
 def test_files_of_the_same_name_are_shown_with_their_folders(files: dict[str, Path]) -> None:
     jobs = find_jobs([files["net.onnx"], files["sub/net.onnx"]], ["ort-cpu"], [1], images="", store=None)
     assert [job.shown for job in jobs] == [f"{files['net.onnx'].parent.name}/net.onnx", "sub/net.onnx"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
+def test_golden_photos_of_any_format_are_the_input(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / "golden").mkdir()
+    for name in (f"0{suffix}", "0.float32", "golden.json"):
+        (tmp_path / "golden" / name).write_bytes(b"")
+    found = _images("", None, tmp_path)
+    assert found["kind"] == "photos" and [Path(path).name for path in found["paths"]] == [f"0{suffix}"]

@@ -192,7 +192,7 @@ def test_probabilities_are_known_by_the_names_of_the_classes(tmp_path):
         ("path,label\ncat/1.png,horse\ndog/1.png,cow\n", r"(?s)line 2.*horse.*line 3.*cow"),
         ("path,cat,dog\ncat/1.png,0.5,nan\n", "'nan' is not a probability"),
         ("path,cat,dog\ncat/1.png,0.5\n", "line 2"),
-        ("path,label\nbird/7.png,cat\n1.png,cat\n", "answers none of the photos"),
+        ("path,label\nbird/7.png,cat\n1.png,cat\n", "has no line for any of the photos"),
     ],
 )
 def test_what_are_no_answers_is_said(text, said, tmp_path):

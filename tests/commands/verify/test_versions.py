@@ -55,5 +55,5 @@ def test_what_is_not_a_probability_of_each_class_is_an_error(rows, said):
 
 def test_a_class_is_the_same_however_its_accents_are_spelt():
     check_classes(["cafe\u0301", "tea"], ["tea", "caf\u00e9"], "photos")
-    with pytest.raises(DataError, match="cafe: the bundle does not know this class"):
+    with pytest.raises(DataError, match="cafe: not a class of the bundle"):
         check_classes(["cafe\u0301", "tea"], ["tea", "cafe"], "photos")
