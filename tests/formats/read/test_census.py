@@ -396,7 +396,7 @@ def test_a_roofline_says_what_it_could_not_count():
     assert both.total_ms == pytest.approx(11.0)
     assert both.compute_ms == pytest.approx(2.0)
     assert both.memory_ms == pytest.approx(9.001)
-    assert both.lacking == ("no peak is published for float32: 500 MACs take no time in these figures",)
+    assert both.lacking == ("no peak is published for float32: the time of 500 MACs is not included",)
     only_float = roofline(rows, {"macs_per_second_float32": 1e9})
     assert only_float.memory_ms is None
     assert "no memory bandwidth is published" in only_float.lacking[-1]
