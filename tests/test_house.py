@@ -170,6 +170,7 @@ def test_the_map_shows_the_order_and_every_room() -> None:
     rooms = {name.split("/")[0] for name in re.findall(r"^\| `(\w+)/", text, re.MULTILINE)}
     assert rooms == set(LEVEL)
     assert "Files end at 400 lines, functions at 60, parameters at 8" in " ".join(text.split())
+    assert len(text.splitlines()) <= 150, "a map is read at one go"
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
