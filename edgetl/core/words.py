@@ -11,11 +11,26 @@ def human_bytes(count: float) -> str:
     >>> human_bytes(608480), human_bytes(14_200_000), human_bytes(12)
     ('608 kB', '14.2 MB', '12 B')
     """
-    for unit in ("B", "kB", "MB"):
+    return _scaled(count, (" B", " kB", " MB", " GB"))
+
+
+def human_count(count: float) -> str:
+    """Three digits.
+
+    >>> human_count(2309184), human_count(64), human_count(8.4e9)
+    ('2.31 M', '64', '8.4 G')
+    """
+    return _scaled(count, ("", " k", " M", " G"))
+
+
+def _scaled(count: float, units: tuple[str, ...]) -> str:
+    """Three digits, in the first unit that needs no more of them, or in the last."""
+    *smaller, last = units
+    for unit in smaller:
         if count < 999.5:
-            return f"{count:.3g} {unit}"
+            return f"{count:.3g}{unit}"
         count /= 1000
-    return f"{count:.3g} GB"
+    return f"{count:.3g}{last}"
 
 
 def percent(value: float) -> str:

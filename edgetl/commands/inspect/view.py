@@ -15,26 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from edgetl.console.bundle import AS_BUILT, BAD, print_missing
-from edgetl.core.words import human_bytes
+from edgetl.core.words import human_bytes, human_count
 
 if TYPE_CHECKING:
     from edgetl.commands.inspect.result import InspectedModel, Inspection
     from edgetl.formats.read.records import EndpointRow, OpRow
 
 _NAMED = 3
-
-
-def human_count(count: float) -> str:
-    """Three digits.
-
-    >>> human_count(2309184), human_count(64), human_count(8.4e9)
-    ('2.31 M', '64', '8.4 G')
-    """
-    for unit in ("", " k", " M"):
-        if count < 999.5:
-            return f"{count:.3g}{unit}"
-        count /= 1000
-    return f"{count:.3g} G"
 
 
 def print_inspection(console: Console, found: Inspection, *, list_ops: bool) -> None:
